@@ -1,0 +1,1 @@
+"""Environments. Importing this package registers every id with Gymnasium and loads none of them."""

@@ -1,0 +1,59 @@
+"""Checks at public doors: expected, got, remedy. Inside the library nothing is checked twice."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from rlcore.errors import ConfigError, DeviceError, NumericsError, ShapeError
+
+
+def check_shape(name: str, value: Tensor, expected: tuple[int, ...]) -> None:
+    """Raise unless `value` has exactly the expected shape."""
+    if tuple(value.shape) != expected:
+        raise ShapeError(f"{name} must have shape {list(expected)}, got {list(value.shape)}; reshape it before the call")
+
+
+def check_finite(name: str, value: Tensor) -> None:
+    """Raise if any entry is NaN or infinite, naming the first bad row."""
+    finite = torch.isfinite(value)
+    if not bool(finite.all()):
+        where = torch.nonzero(~finite)[0].tolist()
+        raise NumericsError(
+            f"{name} must be finite, got {value[tuple(where)].item()} at index {where}; lower the rate or the time step"
+        )
+
+
+def check_positive(name: str, value: float, unit: str = "") -> None:
+    """Raise unless 0 < value < inf (this also refuses NaN)."""
+    if not 0.0 < value < math.inf:
+        raise ConfigError(f"{name} must be positive and finite, got {value} {unit}".rstrip())
+
+
+def check_not_negative(name: str, value: float, unit: str = "") -> None:
+    """Raise unless 0 <= value < inf (this also refuses NaN)."""
+    if not 0.0 <= value < math.inf:
+        raise ConfigError(f"{name} must not be negative and must be finite, got {value} {unit}".rstrip())
+
+
+def check_numbers(name: str, *values: float) -> None:
+    """Raise if any of these coefficients is NaN or infinite."""
+    if not all(math.isfinite(value) for value in values):
+        raise ConfigError(f"{name} must be finite numbers, got {', '.join(str(value) for value in values)}")
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """The device, or a `DeviceError` that says what is there."""
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise DeviceError(f"device must be 'cpu' or 'cuda[:index]', got {device!r}; use --device cpu") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(f"device {device!r} was asked for, but torch sees no GPU; use --device cpu")
+    if chosen.type not in ("cpu", "cuda"):
+        raise DeviceError(f"device must be 'cpu' or 'cuda[:index]', got {device!r}; use --device cpu")
+    if chosen.type == "cuda" and chosen.index is not None and chosen.index >= torch.cuda.device_count():
+        raise DeviceError(f"device {device!r} was asked for, but torch sees {torch.cuda.device_count()} GPU(s)")
+    return chosen

@@ -1,0 +1,6 @@
+"""What flows from sources to agents."""
+
+from rlcore.data.batches import Comparisons, TensorBatch, Trajectory, Transitions
+from rlcore.data.buffer import ReplayBuffer
+
+__all__ = ["Comparisons", "ReplayBuffer", "TensorBatch", "Trajectory", "Transitions"]

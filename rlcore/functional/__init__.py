@@ -1,0 +1,1 @@
+"""Pure mathematics: functions of tensors and arrays, no state."""

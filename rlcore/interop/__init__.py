@@ -1,0 +1,1 @@
+"""Adapters at the edge: Gymnasium and Stable-Baselines3."""

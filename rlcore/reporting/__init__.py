@@ -1,0 +1,1 @@
+"""Loggers, statistics, evaluation and the acceptance table."""

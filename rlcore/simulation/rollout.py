@@ -1,0 +1,143 @@
+"""The hot loop: batched rollouts of pure environments.
+
+Noise is drawn for a chunk of steps at once, and every number of it depends only on (seed, row, step): a path is the same
+whatever the batch it runs in and however the steps are split over calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rlcore.data.batches import Trajectory, Transitions
+from rlcore.errors import ConfigError
+from rlcore.simulation.environment import Environment, EnvState, check_environment
+from rlcore.simulation.noise import Stream, normals, step_noise
+from rlcore.simulation.policy import Policy
+
+CHUNK_NUMBERS = 1 << 17  # normals drawn at once: enough to amortise the calls, few enough to stay in the cache
+
+
+class RolloutState(NamedTuple):
+    """Where a batch of paths stands in space, time and noise."""
+
+    env: EnvState
+    row: Tensor  # [B] int64, the global number of each path
+    step: int  # control steps since the rows began; resets do not set it back
+    seed: int
+
+    @property
+    def batch(self) -> int:
+        return self.row.shape[0]
+
+
+def begin(env: Environment, batch: int, *, seed: int, first_row: int = 0) -> RolloutState:
+    """Start `batch` paths, rows first_row, first_row + 1, ...; checks the environment's contract once."""
+    if batch < 1:
+        raise ConfigError(f"batch must be at least 1 path, got {batch}")
+    if not vars(env).get("_contract_checked", False):
+        check_environment(env)
+        env._contract_checked = True  # type: ignore[attr-defined]
+    row = torch.arange(first_row, first_row + batch, device=env.device)
+    return RolloutState(env.initial_state(initial_noise(env, seed, row, 0)), row, 0, seed)
+
+
+def initial_noise(env: Environment, seed: int, row: Tensor, step: int) -> Tensor:  # -> [B, r]
+    """Noise for the initial states of an episode that begins at control step `step`."""
+    width = env.spec.initial_noise_dim
+    return normals(seed, row, Stream.INITIAL, step * width, width, env.dtype).T
+
+
+def noise_chunks(
+    env: Environment, action_noise_dim: int, start: RolloutState, steps: int
+) -> Iterator[tuple[int, Tensor, Tensor | None]]:
+    """Yield (k, process noise [B, w], action noise [B, noise_dim] or None) for each step."""
+    widths = (env.step_noise_dim, action_noise_dim)
+    chunk = max(1, CHUNK_NUMBERS // max(1, start.batch * sum(widths)))
+    for first in range(0, steps, chunk):
+        count = min(chunk, steps - first)
+        process, action = (
+            step_noise(start.seed, start.row, stream, start.step + first, count, width, env.dtype) if width else None
+            for stream, width in zip((Stream.PROCESS, Stream.ACTION), widths, strict=True)
+        )
+        none = torch.zeros(start.batch, 0, dtype=env.dtype, device=env.device)
+        for k in range(count):
+            yield first + k, none if process is None else process[k], None if action is None else action[k]
+
+
+@torch.no_grad()
+def rollout(
+    env: Environment, policy: Policy, start: RolloutState, steps: int, *, deterministic: bool = False
+) -> tuple[Trajectory, RolloutState]:
+    """Whole paths over `steps` control steps, without reset: K steps, B paths -> Trajectory [K, B, ...].
+
+    All rows must stand at the same time. `deterministic` asks the policy for its deterministic action.
+    """
+    if steps < 1:
+        raise ConfigError(f"steps must be at least 1, got {steps}")
+    spec, batch, state = env.spec, start.batch, start.env
+    if bool((state.t != state.t[0]).any()):
+        raise ConfigError("rollout needs all paths at the same time; use rollout_with_reset for paths that restart apart")
+    t = torch.empty(steps + 1, dtype=torch.float64, device=env.device)
+    obs = torch.empty(steps + 1, batch, spec.observation_dim, dtype=env.dtype, device=env.device)
+    action = torch.empty(steps, batch, spec.action_dim, dtype=env.dtype, device=env.device)
+    reward = torch.empty(steps, batch, dtype=env.dtype, device=env.device)
+    terminated = torch.empty(steps, batch, dtype=torch.bool, device=env.device)
+    t[0], obs[0] = state.t[0], env.observe(state)
+    over = env.terminated(state)
+    for k, process_noise, action_noise in noise_chunks(env, 0 if deterministic else policy.noise_dim, start, steps):
+        u = policy.act(obs[k], noise=action_noise)
+        after, earned = env.transition(state, u, process_noise)
+        ended = env.terminated(after)
+        reward[k] = torch.where(over, 0.0, earned + torch.where(ended, env.terminal_reward(after), 0.0))
+        state = EnvState(after.t, torch.where(over.unsqueeze(1), state.x, after.x))  # an ended path is absorbed
+        over = over | ended
+        t[k + 1], obs[k + 1], action[k], terminated[k] = state.t[0], env.observe(state), u, over
+    dt = torch.full((steps,), spec.dt, dtype=torch.float64, device=env.device)
+    return Trajectory(t, obs, action, reward, dt, terminated), start._replace(env=state, step=start.step + steps)
+
+
+@torch.no_grad()
+def rollout_with_reset(
+    env: Environment, policy: Policy, start: RolloutState, steps: int, *, deterministic: bool = False
+) -> tuple[Transitions, RolloutState]:
+    """`steps` control steps in which finished rows start anew -> Transitions [K, B, ...].
+
+    A row is finished when it terminates or reaches the horizon; `extras["last"]` marks its last step. `next_obs` stays
+    the true one, and only a termination sets the discount to 0.
+    """
+    if steps < 1:
+        raise ConfigError(f"steps must be at least 1, got {steps}")
+    spec, batch, state = env.spec, start.batch, start.env
+    shape = (steps, batch)
+    new = {"dtype": env.dtype, "device": env.device}
+    obs, next_obs = (torch.empty(*shape, spec.observation_dim, **new) for _ in range(2))  # type: ignore[call-overload]
+    action = torch.empty(*shape, spec.action_dim, **new)  # type: ignore[call-overload]
+    reward = torch.empty(shape, **new)  # type: ignore[call-overload]
+    terminated, last = (torch.empty(shape, dtype=torch.bool, device=env.device) for _ in range(2))
+    now = env.observe(state)
+    for k, process_noise, action_noise in noise_chunks(env, 0 if deterministic else policy.noise_dim, start, steps):
+        u = policy.act(now, noise=action_noise)
+        after, earned = env.transition(state, u, process_noise)
+        ended = env.terminated(after)
+        finished = ended | (after.t > spec.horizon - 0.5 * spec.dt)
+        obs[k], action[k], next_obs[k] = now, u, env.observe(after)
+        reward[k] = earned + torch.where(ended, env.terminal_reward(after), 0.0)
+        terminated[k], last[k] = ended, finished
+        state = restart(env, after, finished, start.seed, start.row, start.step + k + 1)
+        now = env.observe(state)
+    dt = torch.full_like(reward, spec.dt)
+    discount = torch.exp(-spec.discount_rate * dt) * ~terminated
+    batch_of_steps = Transitions(obs, action, reward, discount, next_obs, dt, {"last": last})
+    return batch_of_steps, start._replace(env=state, step=start.step + steps)
+
+
+def restart(env: Environment, state: EnvState, finished: Tensor, seed: int, row: Tensor, step: int) -> EnvState:
+    """Replace the finished rows by fresh ones, whose noise belongs to (row, step)."""
+    if not bool(finished.any()):
+        return state
+    fresh = env.initial_state(initial_noise(env, seed, row, step))
+    return EnvState(torch.where(finished, fresh.t, state.t), torch.where(finished.unsqueeze(1), fresh.x, state.x))

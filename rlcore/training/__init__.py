@@ -1,0 +1,20 @@
+"""Sources, agents, the training loop and what surrounds it."""
+
+from rlcore.training.agent import Agent, Metrics
+from rlcore.training.sources import PathSource, ReplaySource, RolloutSource, Source, StepSource
+from rlcore.training.trainer import Callback, Phase, Position, Tick, run
+
+__all__ = [
+    "Agent",
+    "Callback",
+    "Metrics",
+    "PathSource",
+    "Phase",
+    "Position",
+    "ReplaySource",
+    "RolloutSource",
+    "Source",
+    "StepSource",
+    "Tick",
+    "run",
+]

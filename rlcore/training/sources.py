@@ -1,0 +1,138 @@
+"""Sources: where an agent's batches come from. A source holds the environment and its place in time; the agent does not."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from rlcore.data import ReplayBuffer, Trajectory, Transitions
+from rlcore.errors import ConfigError
+from rlcore.simulation.environment import Environment, EnvState
+from rlcore.simulation.policy import Policy
+from rlcore.simulation.rollout import begin, rollout, rollout_with_reset
+
+Batch = TypeVar("Batch")
+
+
+class Source(ABC, Generic[Batch]):
+    """Anything that yields batches, given the policy of the moment, and counts the experience it gathered."""
+
+    steps: int = 0
+    """Environment steps gathered so far, over all paths."""
+    simulated: float = 0.0
+    """Physical time gathered so far [s], summed over paths."""
+
+    @abstractmethod
+    def next(self, policy: Policy) -> Batch:
+        """The next batch."""
+
+    def count(self, steps: int, seconds: float) -> None:
+        self.steps += steps
+        self.simulated += seconds
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the following batches depend on, in plain types and tensors."""
+        return {"steps": self.steps, "simulated": self.simulated}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.steps, self.simulated = int(state["steps"]), float(state["simulated"])
+
+
+class PathSource(Source[Trajectory]):
+    """Fresh whole paths at every call, from the initial law over `path_steps` control steps: offline, episodic learning."""
+
+    def __init__(self, env: Environment, paths: int, path_steps: int, *, seed: int) -> None:
+        self.env, self.paths, self.path_steps, self.seed = env, paths, path_steps, seed
+
+    def next(self, policy: Policy) -> Trajectory:
+        first_row = self.steps // self.path_steps  # every path is a row of its own, so the noise never repeats
+        start = begin(self.env, self.paths, seed=self.seed, first_row=first_row)
+        self.count(self.paths * self.path_steps, self.paths * self.path_steps * self.env.spec.dt)
+        return rollout(self.env, policy, start, self.path_steps)[0]
+
+
+class _Continuing(Source[Batch]):
+    """What the sources that go on from call to call share: where their paths stand."""
+
+    def __init__(self, env: Environment, paths: int, steps_per_call: int, *, seed: int) -> None:
+        self.env, self.steps_per_call = env, steps_per_call
+        self.stand = begin(env, paths, seed=seed)
+
+    def count_call(self) -> None:
+        steps = self.stand.batch * self.steps_per_call
+        self.count(steps, steps * self.env.spec.dt)
+
+    def state_dict(self) -> dict[str, Any]:
+        place = {"t": self.stand.env.t, "x": self.stand.env.x, "step": self.stand.step, "seed": self.stand.seed}
+        return super().state_dict() | place
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        env_state = EnvState(state["t"].to(self.env.device), state["x"].to(self.env.device))
+        self.stand = self.stand._replace(env=env_state, step=int(state["step"]), seed=int(state["seed"]))
+
+
+class StepSource(_Continuing[Trajectory]):
+    """The next steps of paths that go on for ever: online learning, ergodic or discounted."""
+
+    def next(self, policy: Policy) -> Trajectory:
+        trajectory, self.stand = rollout(self.env, policy, self.stand, self.steps_per_call)
+        self.count_call()
+        return trajectory
+
+
+class RolloutSource(_Continuing[Transitions]):
+    """The next steps of paths that restart when they finish, as transitions [K, B, ...]."""
+
+    def next(self, policy: Policy) -> Transitions:
+        transitions, self.stand = rollout_with_reset(self.env, policy, self.stand, self.steps_per_call)
+        self.count_call()
+        return transitions
+
+
+class ReplaySource(Source[Transitions]):
+    """Rows drawn from a replay buffer, uniformly.
+
+    With a `feed`, every `draws_per_feed`-th call first adds the feed's newest batch to the buffer: the ratio of updates to
+    data is a number, not a loop.
+    """
+
+    def __init__(
+        self,
+        buffer: ReplayBuffer,
+        rows: int,
+        *,
+        generator: torch.Generator,
+        feed: Source[Transitions] | None = None,
+        draws_per_feed: int = 1,
+    ) -> None:
+        if min(rows, draws_per_feed) < 1:
+            raise ConfigError(f"need rows >= 1 and draws_per_feed >= 1, got {rows} and {draws_per_feed}")
+        self.buffer, self.rows, self.generator = buffer, rows, generator
+        self.feed, self.draws_per_feed, self.draws = feed, draws_per_feed, 0
+
+    def next(self, policy: Policy) -> Transitions:
+        if self.feed is not None and self.draws % self.draws_per_feed == 0:
+            self.buffer.add(self.feed.next(policy))
+            self.steps, self.simulated = self.feed.steps, self.feed.simulated
+        self.draws += 1
+        return self.buffer.sample(self.rows, generator=self.generator)
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {
+            "buffer": self.buffer.state_dict(),
+            "generator": self.generator.get_state(),
+            "draws": self.draws,
+            "feed": {} if self.feed is None else self.feed.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.buffer.load_state_dict(state["buffer"])
+        self.generator.set_state(state["generator"].cpu())
+        self.draws = int(state["draws"])
+        if self.feed is not None:
+            self.feed.load_state_dict(state["feed"])
