@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -101,6 +102,13 @@ class Environment(ABC):
     def terminal_reward(self, state: EnvState) -> Tensor:  # -> [B]
         """Reward paid once on arrival in a terminated state."""
         return torch.zeros_like(state.x[:, 0])
+
+
+@runtime_checkable
+class Renderable(Protocol):
+    """An environment that can be drawn."""
+
+    def render(self, state: EnvState) -> np.ndarray[Any, np.dtype[np.uint8]]: ...  # row 0 -> [H, W, 3]
 
 
 class Dynamics(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,10 @@ def read_state(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} has checkpoint schema {words[1]}, this version reads {SCHEMA}; use the other version")
     if hashlib.sha256(payload).hexdigest() != words[2]:
         raise CheckpointError(f"{path} is damaged: its checksum does not match; resume from an earlier checkpoint")
-    state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise CheckpointError(f"{path} holds more than plain types and tensors; it is not opened") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} does not hold a dict; it was not written by this program")
     return state

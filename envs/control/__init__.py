@@ -1,0 +1,1 @@
+"""Control problems; most have a closed form."""

@@ -1,0 +1,324 @@
+"""Linear-quadratic problems of any size: over an infinite time, and with an end."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlcore.checks import check_not_negative, check_positive
+from rlcore.envs.control.linear_policies import LinearGaussian, ScheduledGaussian, square_root
+from rlcore.errors import ConfigError
+from rlcore.functional.linear_quadratic import (
+    Array,
+    FiniteHorizonSolution,
+    LqProblem,
+    LqSolution,
+    average_reward,
+    evaluate_linear_gaussian,
+    solve_finite_horizon,
+    solve_stationary,
+)
+from rlcore.simulation import ControlledDiffusion, ControlSpec, EnvState, EulerMaruyama
+from rlcore.timegrid import steps_in
+
+
+def random_lq(
+    state_dim: int, action_dim: int, seed: int, *, temperature: float = 0.1, discount_rate: float = 0.5
+) -> LqProblem:
+    """A problem drawn from `seed`: stable in mean square without control, two multiplicative noises, and an additive one.
+
+    M, N and R make a jointly convex cost, so a stabilising optimum exists for every seed and size.
+    """
+    if min(state_dim, action_dim) < 1:
+        raise ConfigError(f"need state_dim, action_dim >= 1, got {state_dim} and {action_dim}")
+    rng = np.random.default_rng(seed)
+    n, m, j = state_dim, action_dim, 2
+
+    def draw(*shape: int, scale: float) -> Array:
+        return scale * rng.standard_normal(shape) / math.sqrt(shape[-1])
+
+    A, B = draw(n, n, scale=0.7), draw(n, m, scale=1.0)
+    C, D = draw(j, n, n, scale=0.2), draw(j, n, m, scale=0.2)
+    noise = sum(np.linalg.norm(c, 2) ** 2 for c in C)
+    A -= (np.linalg.eigvalsh(0.5 * (A + A.T))[-1] + 0.5 * noise + 0.25) * np.eye(n)  # d E|X|^2 / dt <= -E|X|^2 / 2
+    root = draw(n + m, n + m, scale=1.0)
+    weight = np.eye(n + m) + root @ root.T  # of (x, u)
+    sigma = draw(n, n, scale=0.3)
+    return LqProblem(
+        A, B, C, D, sigma, weight[:n, :n], weight[n:, n:], weight[n:, :n], draw(n, scale=0.3), draw(m, scale=0.3),
+        temperature, discount_rate,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MatrixLqrConfig:
+    """Settings; x and u have no unit."""
+
+    state_dim: int = 3
+    action_dim: int = 2
+    problem_seed: int = 0
+    """Which problem of the family `random_lq`."""
+    temperature: float = 0.1
+    """Weight of the policy's entropy in the closed forms and the agents [reward]."""
+    discount_rate: float = 0.5
+    """beta [1/s]; 0 means that the reward per second counts."""
+    dt: float = 0.01
+    """Control interval [s]."""
+    substeps: int = 1
+    """Euler-Maruyama steps per control interval."""
+    horizon: float = 10.0
+    """Length of an episode [s]; reaching it truncates. It may be inf."""
+    initial_sd: float = 1.0
+    """Standard deviation of each component of the initial state, around 0."""
+    action_bound: float = 3.0
+    """Actions in [-bound, bound] are declared to Gymnasium; the dynamics do not clip."""
+
+
+@dataclass(frozen=True)
+class FiniteHorizonLqrConfig:
+    """Settings; x and u have no unit."""
+
+    state_dim: int = 2
+    action_dim: int = 2
+    problem_seed: int = 0
+    """Which problem of the family `random_lq`."""
+    terminal_weight: float = 2.0
+    """H = terminal_weight times the identity, in the terminal reward -X'H X / 2."""
+    temperature: float = 0.1
+    """Weight of the policy's entropy in the closed forms and the agents [reward]."""
+    discount_rate: float = 0.0
+    """beta [1/s]."""
+    dt: float = 0.01
+    """Control interval [s]."""
+    substeps: int = 1
+    """Euler-Maruyama steps per control interval."""
+    horizon: float = 1.0
+    """T [s], where the problem ends."""
+    initial_sd: float = 1.0
+    """Standard deviation of each component of the initial state, around 0."""
+    action_bound: float = 3.0
+    """Actions in [-bound, bound] are declared to Gymnasium; the dynamics do not clip."""
+
+
+class LinearQuadratic(ControlledDiffusion):
+    """What the two environments below share: the coefficients of an `LqProblem`."""
+
+    def __init__(
+        self,
+        problem: LqProblem,
+        spec: ControlSpec,
+        substeps: int,
+        initial_sd: float,
+        *,
+        dtype: torch.dtype,
+        device: str | torch.device,
+    ) -> None:
+        super().__init__(spec, EulerMaruyama(substeps), dtype=dtype, device=device)
+        check_not_negative("initial_sd", initial_sd)
+        self.problem = problem
+        self.initial_sd = initial_sd
+        n, m = problem.B.shape
+        tensor = partial(torch.as_tensor, dtype=dtype, device=self.device)
+        joint = np.block([[problem.M, problem.R.T], [problem.R, problem.N]])
+        scale = np.concatenate([problem.C, problem.D], axis=-1).transpose(2, 1, 0)  # [n + m, n, j]
+        self._flow = tensor(np.concatenate([problem.A, problem.B], axis=1).T)
+        self._scale = tensor(scale.reshape(n + m, -1))
+        self._sigma = tensor(problem.sigma)
+        self._weight = tensor(-0.5 * joint)
+        self._price = tensor(-np.concatenate([problem.P, problem.Q]))
+
+    def initial_state(self, noise: Tensor) -> EnvState:
+        t = torch.zeros(noise.shape[0], dtype=torch.float64, device=noise.device)
+        return EnvState(t, self.initial_sd * noise)
+
+    def drift(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:  # [B], [B, n], [B, m] -> [B, n]
+        return torch.cat([x, u], dim=-1) @ self._flow
+
+    def diffusion(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:  # -> [B, n, j + w]
+        scaled = (torch.cat([x, u], dim=-1) @ self._scale).view(x.shape[0], x.shape[1], -1)
+        return torch.cat([scaled, self._sigma.expand(x.shape[0], -1, -1)], dim=-1)
+
+    def reward_rate(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:  # -> [B]
+        both = torch.cat([x, u], dim=-1)
+        return (both * (both @ self._weight + self._price)).sum(-1)
+
+
+class MatrixLqr(LinearQuadratic):
+    """A linear-quadratic problem of any size, drawn from a seed or given as an `LqProblem`.
+
+    ## Dynamics
+    dX = (A X + B u) dt + sum_j (C_j X + D_j u) dW_j + sigma dB
+
+    ## Observation and action
+    | num      | observation | low  | high | unit |     | num      | action | low | high | unit |
+    |----------|-------------|------|------|------|-----|----------|--------|-----|------|------|
+    | 0..n - 1 | X           | -inf | inf  | none |     | 0..m - 1 | u      | -3  | 3    | none |
+
+    The action bounds are declared, not enforced.
+
+    ## Reward
+    r = -(X'M X / 2 + u'R X + u'N u / 2 + P'X + Q'u) per second, to be maximised; without entropy.
+
+    ## Start and end
+    X_0 ~ N(0, initial_sd^2 I). An episode never terminates; `horizon` truncates it.
+
+    ## Closed form
+    `solution`, `optimal_value`, `optimal_policy`, `value_of_policy`, `average_reward`;
+    see `rlcore.functional.linear_quadratic`.
+
+    ## Parameters
+    Without `problem`, the one that `random_lq` draws from `problem_seed`. With it, its sizes, temperature and
+    discount rate stand in for those of the config.
+
+    Source: Wang, Zariphopoulou and Zhou, JMLR 21(198), 2020; Yong and Zhou, Stochastic Controls, 1999, chapter 6.
+    """
+
+    def __init__(
+        self,
+        config: MatrixLqrConfig = MatrixLqrConfig(),
+        *,
+        problem: LqProblem | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.config = config
+        if problem is None:
+            problem = random_lq(
+                config.state_dim,
+                config.action_dim,
+                config.problem_seed,
+                temperature=config.temperature,
+                discount_rate=config.discount_rate,
+            )
+        check_positive("action_bound", config.action_bound)
+        spec = ControlSpec(
+            "rlcore/MatrixLqr-v0",
+            state_dim=problem.B.shape[0],
+            action_dim=problem.B.shape[1],
+            noise_dim=len(problem.C) + problem.sigma.shape[1],
+            dt=config.dt,
+            horizon=config.horizon,
+            discount_rate=problem.discount_rate,
+            action_low=-config.action_bound,
+            action_high=config.action_bound,
+        )
+        super().__init__(problem, spec, config.substeps, config.initial_sd, dtype=dtype, device=device)
+
+    def solution(self) -> LqSolution:
+        """The exact optimum."""
+        return solve_stationary(self.problem)
+
+    def optimal_value(self, x: Tensor) -> Tensor:  # [B, n] -> [B]
+        """V(x); where the discount rate is 0, the relative value with V(0) = 0."""
+        return torch.as_tensor(self.solution().value(x.double().cpu().numpy()), dtype=x.dtype, device=x.device)
+
+    def optimal_policy(self) -> LinearGaussian:
+        """The exact optimum as a policy."""
+        best = self.solution()
+        parts = (best.gain, best.offset, square_root(best.covariance))
+        return LinearGaussian(*(torch.as_tensor(part, dtype=self.dtype, device=self.device) for part in parts))
+
+    def value_of_policy(self, gain: Tensor, offset: Tensor, covariance: Tensor) -> LqSolution:
+        """Exact value of u ~ N(gain x + offset, covariance), entropy included; shapes [m, n], [m], [m, m]."""
+        return evaluate_linear_gaussian(self.problem, gain, offset, covariance)
+
+    def average_reward(self, gain: Tensor, offset: Tensor, covariance: Tensor) -> float:
+        """Exact long-run reward per second of u ~ N(gain x + offset, covariance), without entropy and discount."""
+        return average_reward(self.problem, gain, offset, covariance)
+
+
+class FiniteHorizonLqr(LinearQuadratic):
+    """A linear-quadratic problem that ends at time T with a terminal cost.
+
+    ## Dynamics
+    dX = (A X + B u) dt + sum_j (C_j X + D_j u) dW_j + sigma dB for 0 <= t <= T
+
+    ## Observation and action
+    | num      | observation            | low  | high | unit |     | num      | action | low | high | unit |
+    |----------|------------------------|------|------|------|-----|----------|--------|-----|------|------|
+    | 0..n - 1 | X                      | -inf | inf  | none |     | 0..m - 1 | u      | -3  | 3    | none |
+    | n        | remaining time T - t   | 0    | T    | s    |     |          |        |     |      |      |
+
+    The action bounds are declared, not enforced.
+
+    ## Reward
+    r = -(X'M X / 2 + u'R X + u'N u / 2 + P'X + Q'u) per second, and -X_T'H X_T / 2 once at T; without entropy.
+
+    ## Start and end
+    X_0 ~ N(0, initial_sd^2 I). The episode terminates at T, `horizon`.
+
+    ## Closed form
+    V(t, x) = x'K(t) x / 2 + k(t)'x + k0(t) from the Riccati equations backwards in time: `solution`, `optimal_value`,
+    `optimal_policy`.
+
+    ## Parameters
+    The problem is the one that `random_lq` draws from `problem_seed`; H = terminal_weight I.
+
+    Source: Wang, Zariphopoulou and Zhou, JMLR 21(198), 2020; Yong and Zhou, Stochastic Controls, 1999, chapter 6.
+    """
+
+    def __init__(
+        self,
+        config: FiniteHorizonLqrConfig = FiniteHorizonLqrConfig(),
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.config = config
+        check_not_negative("terminal_weight", config.terminal_weight)
+        check_positive("action_bound", config.action_bound)
+        steps_in(config.horizon, config.dt)
+        problem = random_lq(
+            config.state_dim,
+            config.action_dim,
+            config.problem_seed,
+            temperature=config.temperature,
+            discount_rate=config.discount_rate,
+        )
+        spec = ControlSpec(
+            "rlcore/FiniteHorizonLqr-v0",
+            state_dim=config.state_dim,
+            action_dim=config.action_dim,
+            noise_dim=len(problem.C) + problem.sigma.shape[1],
+            dt=config.dt,
+            horizon=config.horizon,
+            discount_rate=config.discount_rate,
+            action_low=-config.action_bound,
+            action_high=config.action_bound,
+            observation_dim=config.state_dim + 1,
+        )
+        super().__init__(problem, spec, config.substeps, config.initial_sd, dtype=dtype, device=device)
+
+    def observe(self, state: EnvState) -> Tensor:  # -> [B, n + 1]
+        remaining = (self.config.horizon - state.t).to(state.x.dtype)
+        return torch.cat([state.x, remaining.unsqueeze(-1)], dim=-1)
+
+    def terminated(self, state: EnvState) -> Tensor:  # -> bool [B]
+        return state.t >= self.config.horizon - 0.5 * self.config.dt
+
+    def terminal_reward(self, state: EnvState) -> Tensor:  # -> [B]
+        return -0.5 * self.config.terminal_weight * (state.x**2).sum(-1)
+
+    def solution(self) -> FiniteHorizonSolution:
+        """The exact optimum at every time."""
+        n, k = self.config.state_dim, self.config
+        return solve_finite_horizon(self.problem, k.terminal_weight * np.eye(n), np.zeros(n), k.horizon)
+
+    def optimal_value(self, t: float, x: Tensor) -> Tensor:  # s, [B, n] -> [B]
+        """V(t, x)."""
+        return torch.as_tensor(self.solution().at(t).value(x.double().cpu().numpy()), dtype=x.dtype, device=x.device)
+
+    def optimal_policy(self) -> ScheduledGaussian:
+        """The exact optimum, held over each control step, as a policy."""
+        steps, found = steps_in(self.config.horizon, self.config.dt), self.solution()
+        points = [found.at(k * self.config.dt) for k in range(steps)]
+        parts = [(p.gain, p.offset, square_root(p.covariance)) for p in points]
+        gain, offset, root = (
+            torch.as_tensor(np.stack(part), dtype=self.dtype, device=self.device) for part in zip(*parts, strict=True)
+        )
+        return ScheduledGaussian(gain, offset, root, self.config.dt)

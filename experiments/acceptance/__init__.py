@@ -1,0 +1,1 @@
+"""The rows of `rlcore verify`, one module per system."""

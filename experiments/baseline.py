@@ -1,0 +1,111 @@
+"""Stable-Baselines3's PPO and SAC on our environments, scaled fairly to physical time and logged under the same tags.
+
+    rlcore run baseline quick --algorithm SAC --problem pendulum
+
+"Fairly" means: the reward of a step is its rate times dt, and gamma = exp(-beta dt), with beta = 1/s where the problem is
+ergodic; everything else is SB3's default unless the table below says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+
+from rlcore.envs.control.lqr import ERGODIC, ScalarLqr
+from rlcore.envs.control.pendulum import Pendulum, PendulumConfig
+from rlcore.experiments import ergodic_lqr, pendulum
+from rlcore.timegrid import discount
+from rlcore.training.recorder import SILENT, Recorder
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of the experiment."""
+
+    algorithm: Literal["PPO", "SAC"] = "PPO"
+    """The algorithm of Stable-Baselines3."""
+    problem: Literal["ergodic_lqr", "pendulum"] = "ergodic_lqr"
+    """The problem, as in the experiment of that name."""
+    simulated: float = 9600.0
+    """Physical time, summed over paths [s]."""
+    updates: int = 2000
+    """SAC: gradient steps over the whole run."""
+    evaluations: int = 10
+    """How often the policy is evaluated on the way."""
+
+
+PRESETS = {
+    "quick": Config(simulated=1600.0, problem="pendulum"),
+    "paper": Config(),
+}
+
+ERGODIC_DISCOUNT = 1.0  # beta [1/s] for the rivals, which have no average-reward form
+
+
+def make_problem(name: str) -> tuple[Any, Callable[[Any, Any], Callable[[], Mapping[str, float]]], int]:
+    """Environment, evaluator of a policy, number of parallel copies."""
+    if name == "pendulum":
+        return Pendulum(PendulumConfig()), pendulum.evaluator, 32
+    return ScalarLqr(replace(ERGODIC)), ergodic_lqr.evaluator, 64
+
+
+def make_model(config: Config, env: Any, copies: int, seed: int) -> Any:
+    """PPO or SAC on parallel copies; 64 x 64 networks as ours."""
+    from stable_baselines3 import PPO, SAC
+
+    from rlcore.interop.sb3 import Sb3VecEnv
+
+    gamma = discount(env.spec.discount_rate or ERGODIC_DISCOUNT, env.spec.dt)
+    vector = Sb3VecEnv(env, copies, seed=seed)
+    common: dict[str, Any] = {"gamma": gamma, "seed": seed, "device": "cpu", "policy_kwargs": {"net_arch": [64, 64]}}
+    total = round(config.simulated / env.spec.dt)
+    if config.algorithm == "PPO":
+        rollout = min(64, max(16, total // copies // 20))
+        return PPO("MlpPolicy", vector, n_steps=rollout, batch_size=rollout * copies // 4, n_epochs=8, **common)
+    calls = total // copies
+    return SAC(
+        "MlpPolicy",
+        vector,
+        train_freq=max(1, calls // 250),
+        gradient_steps=max(1, round(config.updates * max(1, calls // 250) / calls)),
+        learning_starts=total // 20,
+        learning_rate=1e-3,
+        **common,
+    )
+
+
+def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, float]:
+    """Train the rival for the given physical time; returns its last evaluation."""
+    from stable_baselines3.common.callbacks import BaseCallback
+
+    from rlcore.interop.sb3 import Sb3Policy
+
+    torch.manual_seed(seed)
+    env, evaluator, copies = make_problem(config.problem)
+    model = make_model(config, env, copies, seed)
+    measure = evaluator(env, Sb3Policy(model))
+    total = round(config.simulated / env.spec.dt)
+    metric = "eval/return" if env.spec.discount_rate else "eval/average_reward"
+    recorder.hparams({"agent": config.algorithm, "dt": env.spec.dt}, [metric, "eval/gap"])
+
+    class Watch(BaseCallback):  # type: ignore[misc]
+        """Evaluates at equal distances of physical time, under the tags of our agents."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.due = 0
+
+        def _on_step(self) -> bool:
+            if self.num_timesteps >= self.due:
+                self.due += math.ceil(total / config.evaluations)
+                recorder.log(self.num_timesteps, measure(), simulated=self.num_timesteps * env.spec.dt)
+            return bool(self.num_timesteps < total)
+
+    model.learn(total, callback=Watch())
+    result = dict(measure())
+    recorder.log(model.num_timesteps, result, simulated=model.num_timesteps * env.spec.dt)
+    return result

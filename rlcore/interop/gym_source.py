@@ -1,0 +1,123 @@
+"""Foreign Gymnasium vector environments as a source of transitions, whatever their autoreset mode."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode, VectorEnv
+from torch import Tensor
+
+from rlcore.checks import check_device, check_not_negative, check_positive
+from rlcore.data import Transitions
+from rlcore.errors import ConfigError
+from rlcore.seeding import derive_seed
+from rlcore.simulation.noise import Stream, step_noise
+from rlcore.simulation.policy import Policy
+from rlcore.training.sources import Source
+
+
+class GymSource(Source[Transitions]):
+    """One-step rows [N, ...] from a vector environment with box spaces; no row ever joins two episodes.
+
+    `next_obs` is the true next observation, the discount exp(-discount_rate dt) (1 - terminated), and `extras["last"]`
+    marks the last step of an episode. In NEXT_STEP the dead row after each end is dropped, so N varies; the other modes
+    waste nothing. Actions go in as the policy gives them: wrap the environments in `ClipAction` where they ask for it.
+    The inside of a foreign environment cannot be saved: after a resume, its episodes begin anew.
+    """
+
+    def __init__(
+        self,
+        envs: VectorEnv[Any, Any, Any],
+        *,
+        dt: float,
+        discount_rate: float,
+        seed: int,
+        steps_per_call: int = 1,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        check_positive("dt", dt, "s")
+        check_not_negative("discount_rate", discount_rate, "1/s")
+        for what, space in (("observation", envs.single_observation_space), ("action", envs.single_action_space)):
+            if not isinstance(space, Box) or len(space.shape) != 1:
+                raise ConfigError(f"the {what} space must be a one-dimensional Box, got {space}; use a wrapper")
+        if steps_per_call < 1:
+            raise ConfigError(f"steps_per_call must be at least 1, got {steps_per_call}")
+        self.envs, self.dt, self.discount_rate, self.seed = envs, dt, discount_rate, seed
+        self.steps_per_call, self.dtype, self.device = steps_per_call, dtype, check_device(device)
+        self.mode = AutoresetMode(envs.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
+        self.row = torch.arange(envs.num_envs, device=self.device)
+        self.calls = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin every episode anew, from a seed that belongs to the number of calls so far."""
+        seed = self.seed if self.calls == 0 else derive_seed(self.seed, f"resume/{self.calls}") % 2**31
+        self.obs = self.tensor(self.envs.reset(seed=seed)[0])
+        self.over = np.zeros(self.envs.num_envs, dtype=bool)  # rows whose last step ended an episode
+
+    def next(self, policy: Policy) -> Transitions:
+        parts: list[Transitions] = []
+        while len(parts) < self.steps_per_call:
+            part = self.step(policy)
+            if len(part):
+                parts.append(part)
+        batch = parts[0] if len(parts) == 1 else join(parts)
+        self.count(len(batch), len(batch) * self.dt)
+        return batch
+
+    @torch.no_grad()
+    def step(self, policy: Policy) -> Transitions:
+        """One call of the environments -> its live rows."""
+        if self.mode is AutoresetMode.DISABLED and self.over.any():
+            self.obs = self.tensor(self.envs.reset(options={"reset_mask": self.over.copy()})[0])
+            self.over[:] = False
+        noise = None
+        if policy.noise_dim:
+            noise = step_noise(self.seed, self.row, Stream.ACTION, self.calls, 1, policy.noise_dim, self.dtype)[0]
+        action = policy.act(self.obs, noise=noise)
+        wanted = self.envs.single_action_space.dtype
+        after, reward, terminated, truncated, info = self.envs.step(action.cpu().numpy().astype(wanted))
+        keep = torch.from_numpy(~self.over).to(self.device)  # a row that was over is a reset now, not a transition
+        true_next = np.array(after, copy=True)
+        if self.mode is AutoresetMode.SAME_STEP and "final_obs" in info:
+            ended = np.asarray(info["_final_obs"])
+            true_next[ended] = np.stack(list(info["final_obs"][ended]))  # an object array, or a numeric one
+        last = np.asarray(terminated) | np.asarray(truncated)
+        alive = 1.0 - self.tensor(terminated)
+        batch = Transitions(
+            obs=self.obs,
+            action=action,
+            reward=self.tensor(reward),
+            discount=math.exp(-self.discount_rate * self.dt) * alive,
+            next_obs=self.tensor(true_next),
+            dt=torch.full_like(alive, self.dt),
+            extras={"last": torch.tensor(last, device=self.device)},
+        )[keep]
+        self.over = np.zeros_like(last) if self.mode is AutoresetMode.SAME_STEP else last
+        self.obs, self.calls = self.tensor(after), self.calls + 1
+        return batch
+
+    def tensor(self, value: Any) -> Tensor:
+        """A copy: some vector environments use one array again and again."""
+        return torch.tensor(np.asarray(value), dtype=self.dtype, device=self.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"calls": self.calls}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.calls = int(state["calls"])
+        self.reset()
+
+
+def join(parts: list[Transitions]) -> Transitions:
+    """Batches of rows, one after another."""
+    fields = ("obs", "action", "reward", "discount", "next_obs", "dt")
+    columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in fields}
+    return Transitions(**columns, extras={"last": torch.cat([part.extras["last"] for part in parts])})
