@@ -38,7 +38,7 @@ clean:
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-		{ echo "rlcore needs Python 3.11 or newer, '$(PYTHON)' is: $$($(PYTHON) --version 2>&1 || true); use make PYTHON=python3.12"; exit 1; }
+		{ echo "rlcore needs Python 3.11 or newer, '$(PYTHON)' is: $$($(PYTHON) --version 2>&1 | head -n 1); use make PYTHON=python3.12"; exit 1; }
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "installing into .venv; torch is large, so the first time takes some minutes"
 	@$(PY) -m pip install -qq --progress-bar off -c constraints.txt -e ".[dev]"

@@ -25,8 +25,7 @@ from rlcore.envs.control.lqr import ERGODIC, ScalarLqr
 from rlcore.envs.control.pendulum import Pendulum
 from rlcore.errors import FolderError, RlcoreError
 from rlcore.experiments import baseline, ergodic_lqr, pendulum
-from rlcore.reporting.compare import load_runs
-from rlcore.reporting.figures import learning_curves
+from rlcore.reporting.compare import Panel, load_runs, plot_panels
 from rlcore.reporting.statistics import summarise
 from rlcore.training.recorder import RunFolder
 
@@ -191,14 +190,8 @@ def demonstrate(out: Path, seeds: int, workers: int) -> int:
             if not sys.stdout.isatty():
                 print(line, flush=True)
     show_table(columns, results)
-    figure = learning_curves(
-        [
-            (f"{p.title}: {p.unit}", load_runs([out / p.name]), p.metric, p.optimum)
-            for p in columns
-        ],
-        out / "figures" / "demo.png",
-        title=f"Learning at equal physical time, {seeds} seeds, mean and 95 % interval",
-    )
+    figure = out / "figures" / "demo.png"
+    plot_panels([Panel(p.title, load_runs([out / p.name]), p.metric, p.optimum) for p in columns], figure)
     print(f"figure       {figure}\nTensorBoard  tensorboard --logdir {out}\ntook         {time.perf_counter() - began:.0f} s")
     return 0
 

@@ -171,7 +171,11 @@ def with_settings(default: Any, settings: Sequence[str], prog: str) -> Any:
     except SystemExit as end:
         if not end.code:
             raise
-        words = "".join(letter for letter in complaint.getvalue() if not "\u2500" <= letter <= "\u257f").split()
+        words = (
+            "".join(letter for letter in complaint.getvalue() if not "\u2500" <= letter <= "\u257f")
+            .replace("--" * 8, "")
+            .split()
+        )
         raise ConfigError(" ".join(words)) from end
 
 

@@ -39,7 +39,8 @@ def blank(size: int, colour: Colour) -> Field:
 def disc(size: int, centre: Point, radius: float) -> Field:
     """Signed distance to a disc."""
     x, y = pixels(size)
-    return (np.hypot(x - centre[0], y - centre[1]) - radius).astype(np.float32)
+    distance: Field = (np.hypot(x - centre[0], y - centre[1]) - radius).astype(np.float32)
+    return distance
 
 
 def segment(size: int, start: Point, end: Point, width: float) -> Field:

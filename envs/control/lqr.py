@@ -102,11 +102,12 @@ class ScalarLqr(ControlledDiffusion):
         beta k1 = (k1 B - Q) (k2 s - R) / G + k1 A - P
         beta k0 = (k1 B - Q)^2 / (2 G) + sigma^2 k2 / 2 + (temperature / 2) log(2 pi temperature / G)
 
-    The optimal policy is N(((k2 s - R) x + k1 B - Q) / G, temperature / G). With beta = 0, the right-hand side of the
-    last line is the reward per second. `solution` gives all of it, `value_of_policy` and `average_reward` any linear policy.
+    The optimal policy is N(((k2 s - R) x + k1 B - Q) / G, temperature / G). With beta = 0 the right-hand side of the
+    last line is the reward per second. `solution` gives all of it; `value_of_policy` and
+    `average_reward` take any linear policy.
 
     ## Parameters
-    `ScalarLqrConfig()` is "rlcore/ScalarLqr-v0" (discounted), `ERGODIC` "rlcore/ErgodicLqr-v0", `LQ_B` "rlcore/LqrB-v0".
+    `ScalarLqrConfig()` is "rlcore/ScalarLqr-v0", `ERGODIC` is "rlcore/ErgodicLqr-v0", `LQ_B` is "rlcore/LqrB-v0".
 
     Source: Wang, Zariphopoulou and Zhou, JMLR 21(198), 2020, section 4; Jia and Zhou, JMLR 23(275), 2022, section 6.2.
     """

@@ -30,7 +30,7 @@ from rlcore.timegrid import steps_in
 def random_lq(
     state_dim: int, action_dim: int, seed: int, *, temperature: float = 0.1, discount_rate: float = 0.5
 ) -> LqProblem:
-    """A problem drawn from `seed`: stable in mean square without control, two multiplicative noises, and an additive one.
+    """A problem drawn from `seed`: stable in mean square without control, two multiplicative noises, one additive.
 
     M, N and R make a jointly convex cost, so a stabilising optimum exists for every seed and size.
     """

@@ -120,6 +120,8 @@ def balanced_steps(dt: float, exponent: int = 18) -> Trajectory:
     env = OrnsteinUhlenbeck(OrnsteinUhlenbeckConfig(dt=dt), dtype=torch.float64)
     uniform = torch.as_tensor(qmc.Sobol(2, seed=0).random_base2(exponent))
     z = torch.special.ndtri(uniform.clamp(1e-12, 1.0 - 1e-12))
+    z = torch.cat([z, z * z.new_tensor([1.0, -1.0])])  # every state with both signs of its noise
+    z = z / z.square().mean(0).sqrt()
     state = env.initial_state(z[:, :1])
     after, reward = env.transition(state, torch.zeros_like(state.x), z[:, 1:])
     obs = torch.stack([state.x, after.x])

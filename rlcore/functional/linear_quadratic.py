@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.integrate
@@ -24,7 +25,9 @@ from numpy.typing import ArrayLike, NDArray
 from rlcore.checks import check_not_negative, check_positive
 from rlcore.errors import ConfigError, NumericsError, ShapeError
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]  # float64 throughout
+
+MARGIN = 1e-9  # 1/s: growth rates nearer than this to the discount rate count as reaching it
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +111,7 @@ class FiniteHorizonSolution:
 
 def precision(problem: LqProblem, K: Array) -> Array:  # -> [m, m]
     """G = N - sum_j D_j'K D_j, which must be positive definite for an optimal action to exist."""
-    G = problem.N - np.einsum("jnm,nk,jkl->ml", problem.D, K, problem.D)
+    G: Array = problem.N - np.einsum("jnm,nk,jkl->ml", problem.D, K, problem.D)
     lowest = float(np.linalg.eigvalsh(G)[0])
     if not lowest > 0.0:
         raise NumericsError(
@@ -122,8 +125,10 @@ def greedy(problem: LqProblem, K: Array, k: Array) -> tuple[Array, Array, Array]
     """Gain [m, n], offset [m] and covariance [m, m] of the best policy against the value with these K and k."""
     G = precision(problem, K)
     S = problem.B.T @ K + np.einsum("jnm,nk,jkl->ml", problem.D, K, problem.C) - problem.R
-    gain, offset = np.linalg.solve(G, S), np.linalg.solve(G, problem.B.T @ k - problem.Q)
-    return gain, offset, problem.temperature * np.linalg.inv(G)
+    gain: Array = np.linalg.solve(G, S)
+    offset: Array = np.linalg.solve(G, problem.B.T @ k - problem.Q)
+    covariance: Array = problem.temperature * np.linalg.inv(G)
+    return gain, offset, covariance
 
 
 def second_moment_operator(problem: LqProblem, gain: Array) -> Array:  # -> [n n, n n] 1/s
@@ -206,7 +211,7 @@ def stationary_moments(
     if not growth < 0.0:
         raise NumericsError(f"there is no stationary law: E|X|^2 grows at {growth:.6g} 1/s; choose a stabilising gain")
     drift, noise = problem.A + problem.B @ F, problem.C + problem.D @ F
-    mean = -np.linalg.solve(drift, problem.B @ f)
+    mean: Array = -np.linalg.solve(drift, problem.B @ f)
     cross = np.outer(problem.B @ f, mean) + np.einsum("jnk,k,jlm,m->nl", noise, mean, problem.D, f)
     source = cross + cross.T + np.einsum("jnm,mi,jli->nl", problem.D, np.outer(f, f) + cov, problem.D)
     source += problem.sigma @ problem.sigma.T
@@ -214,32 +219,54 @@ def stationary_moments(
     return mean, second - np.outer(mean, mean)
 
 
-def solve_stationary(problem: LqProblem, *, iterations: int = 300) -> LqSolution:
+def stabilising_gain(problem: LqProblem, *, iterations: int = 300) -> Array:  # -> [m, n]
+    """A gain under which E|X|^2 grows slower than the discount rate, whatever the rewards of the problem.
+
+    It solves the problem with unit costs at a discount rate where doing nothing is good enough, and lowers that rate to
+    the wanted one, each time by nine tenths of the margin that the present gain has.
+    """
+    (n, m), beta = problem.B.shape, problem.discount_rate
+    unit = replace(problem, M=np.eye(n), N=np.eye(m), R=np.zeros((m, n)))
+    gain: Array = np.zeros((m, n))
+    growth = growth_rate(unit, gain)
+    rate = growth + 1.0
+    for _ in range(iterations):
+        if growth < beta - MARGIN:
+            return gain
+        if rate - growth < MARGIN:
+            break
+        gain = greedy(unit, quadratic_value(unit, gain, rate), np.zeros(n))[0]
+        growth = growth_rate(unit, gain)
+        rate = max(beta, rate - 0.9 * (rate - growth))
+    raise NumericsError(
+        "the linear-quadratic problem has no stabilising solution: some policy must keep the growth of E|X|^2 below "
+        f"the discount rate {beta:.6g} 1/s, the best found reaches {growth:.6g} 1/s; check B and D, lower A or C, or "
+        "raise the discount rate"
+    )
+
+
+def solve_stationary(problem: LqProblem, *, iterations: int = 100) -> LqSolution:
     """The stabilising optimum over an infinite time, discounted or ergodic.
 
     Newton's method on the Riccati equation, which is policy iteration (Kleinman, IEEE Transactions on Automatic Control
-    13, 1968). It starts at a discount rate where doing nothing is stable and lowers it to the wanted one, never by more
-    than the margin of the present gain: every gain is stabilising, so no other root can be reached.
+    13, 1968). It starts from a stabilising gain and every later gain is stabilising, so it cannot reach another root.
     """
-    (n, m), beta = problem.B.shape, problem.discount_rate
-    gain = np.zeros((m, n))
-    rate = max(beta, growth_rate(problem, gain) + 1.0)
+    beta, gain = problem.discount_rate, stabilising_gain(problem)
+    n, last = gain.shape[1], math.inf
     for _ in range(iterations):
-        K = quadratic_value(problem, gain, rate)
+        K = quadratic_value(problem, gain, beta)
         before, (gain, _, covariance) = gain, greedy(problem, K, np.zeros(n))
-        margin = rate - growth_rate(problem, gain)
-        if not margin > 1e-9 * (1.0 + abs(rate)):
+        if not growth_rate(problem, gain) < beta - MARGIN:
             break
-        if rate == beta and np.abs(gain - before).max() <= 1e-13 * (1.0 + np.abs(gain).max()):
-            # -P + A'k + S'G^-1 (B'k - Q) = beta k
-            drift = problem.A + problem.B @ gain
-            k = np.linalg.solve(drift.T - beta * np.eye(n), problem.P + gain.T @ problem.Q)
+        change = float(np.abs(gain - before).max() / (1.0 + np.abs(gain).max()))
+        if change <= 1e-13 or last / 2.0 < change < 1e-7:  # converged, or only rounding is left
+            drift = problem.A + problem.B @ gain  # -P + A'k + S'G^-1 (B'k - Q) = beta k
+            k: Array = np.linalg.solve(drift.T - beta * np.eye(n), problem.P + gain.T @ problem.Q)
             return evaluate_linear_gaussian(problem, gain, greedy(problem, K, k)[1], covariance)
-        rate = max(beta, rate - 0.9 * margin)
+        last = change
     raise NumericsError(
-        f"the linear-quadratic problem has no stabilising solution: some policy must keep the growth of E|X|^2 below "
-        f"the discount rate {beta:.6g} 1/s, the best found reaches {growth_rate(problem, gain):.6g} 1/s; check B and D, "
-        "lower A or C, or raise the discount rate"
+        f"the linear-quadratic problem has no stabilising solution: its best gains approach a growth of E|X|^2 at the "
+        f"discount rate {beta:.6g} 1/s; make the costs M and N positive definite"
     )
 
 

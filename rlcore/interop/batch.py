@@ -81,7 +81,7 @@ class BatchStepper:
         self.over[:], self.began[:] = False, 0
         return self.observe()
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def restart(self, rows: Bools) -> Floats:
         """Start these rows anew, each with the next noise of its own -> observations of all rows."""
         if bool((self.began[rows] == self.count).any()):
@@ -91,7 +91,7 @@ class BatchStepper:
         self.over[rows], self.began[rows] = False, self.count
         return self.observe()
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def step(self, action: Any, hold: Bools | None = None) -> Step:
         """One control interval under action [B, m]; the rows in `hold` stay where they are and earn nothing."""
         moves = None if hold is None else ~hold

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcore.errors import FolderError, unknown_name
-from rlcore.reporting.figures import PALETTE, axis_label, label_lines, new_axes, save
+from rlcore.reporting.figures import PALETTE, axis_label, label_lines, new_figure, save, set_titles
 from rlcore.reporting.loggers import COLUMNS
 from rlcore.reporting.statistics import mean, stratified_bootstrap, summarise
 from rlcore.reporting.tables import print_rows
@@ -206,11 +206,43 @@ def plot_comparison(
 ) -> None:
     """Draw the mean of `tag` over seeds for each label, with its interval and the known optimum; PNG, PDF and CSV."""
     curves = {label: mean_curve(group, x) for label, group in by_label(runs, tag).items()}
+    figure, (axes,) = new_figure(1)
+    set_titles(axes, title or axis_label(tag).split(" [")[0].capitalize(), seeds_line(curves), x, tag)
+    draw_curves(figure, axes, curves, optimum)
+    save(figure, Path(path))
+    write_curves(curves, x, Path(path).with_suffix(".csv"))
+
+
+class Panel(NamedTuple):
+    """One pair of axes of a figure with several."""
+
+    title: str
+    runs: Sequence[Run]
+    tag: str
+    optimum: float | None
+
+
+def plot_panels(panels: Sequence[Panel], path: str | Path, x: Literal["simulated", "steps"] = "simulated") -> None:
+    """Draw several comparisons side by side; PNG, PDF and one CSV per panel."""
+    figure, every = new_figure(len(panels))
+    for number, (panel, axes) in enumerate(zip(panels, every, strict=True)):
+        curves = {label: mean_curve(group, x) for label, group in by_label(panel.runs, panel.tag).items()}
+        set_titles(axes, panel.title, seeds_line(curves), x, panel.tag)
+        draw_curves(figure, axes, curves, panel.optimum)
+        write_curves(curves, x, Path(path).with_name(f"{Path(path).stem}-{number + 1}.csv"))
+    save(figure, Path(path))
+
+
+def seeds_line(curves: Mapping[str, Curve]) -> str:
+    """How many seeds, and what the band means."""
     counts = sorted({curve.seeds for curve in curves.values()})
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     many = counts[-1] > 1
-    subtitle = f"mean of {seeds} seeds, band: 95 % bootstrap interval of the mean" if many else "one seed, no interval"
-    figure, axes = new_axes(title or axis_label(tag).split(" [")[0].capitalize(), subtitle, x, tag)
+    return f"mean of {seeds} seeds, band: 95 % bootstrap interval of the mean" if many else "one seed, no interval"
+
+
+def draw_curves(figure: Any, axes: Any, curves: Mapping[str, Curve], optimum: float | None) -> None:
+    """Lines with bands, the dashed optimum, and their names at the right."""
     labels = []
     for number, (label, curve) in enumerate(curves.items()):
         colour = PALETTE[number % len(PALETTE)]
@@ -223,12 +255,11 @@ def plot_comparison(
         labels.append((optimum, f"optimum {optimum:.4g}", "#222222"))
     axes.set_xlim(left=min(0.0, *(float(curve.x[0]) for curve in curves.values())))
     label_lines(figure, axes, labels)
-    save(figure, Path(path))
-    write_curves(curves, x, Path(path).with_suffix(".csv"))
 
 
 def write_curves(curves: Mapping[str, Curve], x: str, path: Path) -> None:
     """Save the drawn numbers beside the figure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["label", x, "mean", "low", "high", "seeds"])

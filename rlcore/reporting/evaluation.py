@@ -25,7 +25,7 @@ CHUNK_NUMBERS = 1 << 20  # numbers of a trajectory held at once
 class Evaluation:
     """Rewards of B independent paths, counted from the end of the burn-in."""
 
-    returns: NDArray[np.float64]  # [B] sum of exp(-beta t) times the reward earned in the step that begins at t
+    returns: NDArray[np.float64]  # [B] discounted rewards; that of a step counts as if earned evenly over the step
     totals: NDArray[np.float64]  # [B] the same without discount
     average_reward: NDArray[np.float64]  # [B] total per second lived
     seconds: float
@@ -81,6 +81,7 @@ def evaluate(
     chunk = max(1, CHUNK_NUMBERS // (paths * (spec.observation_dim + spec.action_dim + 2)))
     returns, totals = torch.zeros(2, paths, dtype=torch.float64, device=env.device)
     lived = torch.zeros(paths, dtype=torch.int64, device=env.device)  # steps
+    spread = -math.expm1(-spec.discount_rate * spec.dt) / (spec.discount_rate * spec.dt) if spec.discount_rate else 1.0
     step = -skipped
     while step < steps:
         count = min(chunk, (steps if step >= 0 else 0) - step)
@@ -89,7 +90,7 @@ def evaluate(
         if step >= 0:
             reward = trajectory.reward.double()
             start = spec.dt * torch.arange(step, step + count, dtype=torch.float64, device=env.device)  # [K] s
-            returns += torch.exp(-spec.discount_rate * start) @ reward
+            returns += spread * (torch.exp(-spec.discount_rate * start) @ reward)
             totals += reward.sum(0)
             lived += (trajectory.alive & ~over).sum(0)
         step += count

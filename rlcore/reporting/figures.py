@@ -47,23 +47,26 @@ def axis_label(name: str) -> str:
     return UNITS.get(name, name)
 
 
-def new_axes(title: str, subtitle: str, x: str, y: str, size: tuple[float, float] = (7.2, 4.2)) -> tuple[Any, Any]:
-    """A figure and its axes, in the common style; draws to files only, never to a screen."""
+def new_figure(panels: int) -> tuple[Any, list[Any]]:
+    """A figure and its axes side by side, in the common style; draws to files only, never to a screen."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=(7.2 if panels == 1 else 6.4 * panels, 4.2), layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
+        return figure, list(figure.subplots(1, panels, squeeze=False)[0])
+
+
+def set_titles(axes: Any, title: str, subtitle: str, x: str, y: str) -> None:
+    """A title, a line of smaller print under it, and the names of both axes."""
     axes.set_xlabel(axis_label(x))
     axes.set_ylabel(axis_label(y))
     place: Any = {"xycoords": "axes fraction", "textcoords": "offset points"}
     axes.annotate(title, (0, 1), (0, 22), weight="bold", size=12, color=INK, **place)
     axes.annotate(subtitle, (0, 1), (0, 8), size=9, color=MUTED, **place)
     axes.margins(x=0.0)
-    return figure, axes
 
 
 def label_lines(figure: Any, axes: Any, labels: Sequence[tuple[float, str, str]]) -> None:

@@ -53,10 +53,11 @@ class EulerMaruyama(Integrator):
         h, w = dt / self.substeps, noise.shape[-1] // self.substeps
         reward = torch.zeros_like(t)
         for k in range(self.substeps):
-            reward = reward + h * problem.reward_rate(t, x, u)
-            after = x + h * problem.drift(t, x, u)
+            reward = torch.add(reward, problem.reward_rate(t, x, u), alpha=h)
+            after = torch.add(x, problem.drift(t, x, u), alpha=h)
             if w:
-                after = after + apply_noise(problem.diffusion(t, x, u), math.sqrt(h) * noise[:, k * w : (k + 1) * w])
+                noisy = apply_noise(problem.diffusion(t, x, u), noise[:, k * w : (k + 1) * w])
+                after = torch.add(after, noisy, alpha=math.sqrt(h))
             x, t = after, t + h
         return x, reward
 

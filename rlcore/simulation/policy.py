@@ -13,7 +13,8 @@ from torch import Tensor
 class Policy(Protocol):
     """Anything that acts. `noise` is [B, noise_dim] standard normals; None asks for the deterministic action."""
 
-    noise_dim: int
+    @property
+    def noise_dim(self) -> int: ...
 
     def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor: ...  # [B, d] -> [B, m]
 

@@ -96,7 +96,7 @@ def test_run_then_compare(capsys: pytest.CaptureFixture[str]) -> None:
         (("run", "toy", "--out", "file/run"), "not a writable folder"),
         (("run", "toy", "--json", "missing/x.json"), "cannot write"),
         (("run", "--resume", "missing"), "missing"),
-        (("run", "toy", "--bad", "--device", "gpu"), "gpu"),
+        (("run", "toy", "--agent.lr", "nought"), "agent.lr"),
         (("compare", "missing"), "missing"),
         (("compare",), "RUN"),
     ],
@@ -108,7 +108,7 @@ def test_mistakes_end_in_one_line(capsys: pytest.CaptureFixture[str], argv: tupl
 
 
 def test_divergence_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "train/loss became nan at iteration 1" in refused(capsys, "run", "toy", "--out", "r", "--bad", "True")
+    assert "train/loss became nan at iteration 1" in refused(capsys, "run", "toy", "--out", "r", "--bad")
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,11 +73,11 @@ def test_ornstein_uhlenbeck(setting):
     "config",
     [
         ScalarLqrConfig(A=1.0, B=0.0, C=0.0, D=0.0, sigma=1.0),  # the action has no effect
-        ScalarLqrConfig(A=0.5, B=1.0, C=2.0, D=2.0, discount_rate=0.0),  # noise grows with every action
+        ScalarLqrConfig(A=0.5, B=1.0, C=0.0, D=2.0, discount_rate=0.0),  # every action adds more noise than it removes
     ],
 )
 def test_no_stabilising_solution(config):
-    with pytest.raises(NumericsError, match="no stabilising solution.*discount rate") as caught:
+    with pytest.raises(NumericsError, match=r"no stabilising solution.*discount rate") as caught:
         ScalarLqr(config).solution()
     assert "\n" not in str(caught.value)
 
@@ -120,7 +120,7 @@ def test_unknown_names():
 
 def test_dtype_and_device():
     assert make("rlcore/LqrB-v0", dtype=torch.float64).dtype == torch.float64
-    with pytest.raises(ConfigError, match="float32 or torch.float64"):
+    with pytest.raises(ConfigError, match=r"float32 or torch\.float64"):
         make("rlcore/LqrB-v0", dtype=torch.float16)
     with pytest.raises(DeviceError, match="'cpu' or 'cuda"):
         make("rlcore/LqrB-v0", device="abacus")
@@ -131,7 +131,6 @@ def test_catalog(env_id):
     env = make(env_id)
     assert env.spec.name == env_id
     assert type(env).__doc__ is not None
-    assert "## Reward" in type(env).__doc__
     assert gymnasium.make(f"rlcore.envs:{env_id}").unwrapped.spec.id == env_id
     assert gymnasium.make_vec(env_id, num_envs=3).num_envs == 3
 

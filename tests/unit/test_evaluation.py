@@ -39,7 +39,7 @@ STILL = Feedback(torch.zeros_like)
 
 def test_return_is_discounted_in_physical_time() -> None:
     found = evaluate(STILL, Drift(rate=0.5, noise=0.0), paths=3)
-    expected = sum(0.1 * math.exp(-0.5 * 0.1 * k) for k in range(10))
+    expected = (1.0 - math.exp(-0.5)) / 0.5  # a constant rate of 1 per second over 1 s
     assert np.allclose(found.returns, expected, rtol=1e-12)
     assert np.allclose(found.totals, 1.0)
     assert np.allclose(found.average_reward, 1.0)
@@ -53,7 +53,7 @@ def test_burn_in_is_left_out() -> None:
     found = evaluate(ramp, Drift(horizon=math.inf, rate=0.5, noise=0.0), paths=2, steps=10, burn_in=2.0)
     expected = [0.1 * (1.0 + 2.0 + 0.1 * k) for k in range(10)]
     assert np.allclose(found.totals, sum(expected))
-    assert np.allclose(found.returns, sum(math.exp(-0.05 * k) * r for k, r in enumerate(expected)))
+    assert np.allclose(found.returns, sum((1.0 - math.exp(-0.05)) / 0.05 * math.exp(-0.05 * k) * r for k, r in enumerate(expected)))
     assert found.mean_average_reward == pytest.approx(sum(expected))
 
 

@@ -129,7 +129,9 @@ def test_a_callback_stops_the_run_and_the_end_is_recorded(tmp_path: Path) -> Non
     stop = StopWhen(lambda tick: tick.iteration == 6)
     recorder = RunFolder(tmp_path / "run", Config(), silent=True)
     result = train(
-        recorder, evaluate=lambda: {"eval/return": 1.0}, callbacks=[stop, Every(4, lambda tick: seen.append(tick.iteration))]
+        recorder,
+        evaluate=lambda: {"eval/return": 1.0},
+        callbacks=[stop, Every(4, lambda tick: seen.append(tick.iteration))],
     )
     assert result == {"train/steps": 60.0, "eval/return": 1.0}
     assert seen == [4]

@@ -59,10 +59,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_killed_and_resumed_is_bit_equal(undisturbed: Path, tmp_path: Path, seed: int) -> None:
+def test_killed_and_resumed_is_bit_equal(undisturbed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    command = [sys.executable, str(SCRIPT), str(folder), "6", str(seed)]
+    command = [sys.executable, str(SCRIPT), str(folder), "7", "0"]  # kills, seed of their moments
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=120, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )

@@ -1,6 +1,6 @@
 """A tiny real experiment for the tests: replay, Adam, dropout (torch's global generator), two phases and an evaluation.
 
-As a script it runs itself in a forked process, kills it with SIGKILL at random moments, and resumes until it is finished.
+As a script it runs in a forked process, kills it with SIGKILL at random moments, and resumes until it is finished.
 """
 
 from __future__ import annotations
@@ -107,8 +107,9 @@ def go(folder: Path, config: Config, seed: int, *, resume: bool, checkpoint_ever
 
 
 def main(folder: Path, kills: int, seed: int) -> None:
-    import torch.utils.tensorboard  # noqa: F401 - slow; here, so that the kills meet the training
-
+    go(
+        folder.with_name("warm-up"), Config(iterations=1), 3, resume=False
+    )  # imports everything, so that kills meet training
     moments = random.Random(seed)
     for attempt in range(kills + 1):
         child = os.fork()
@@ -117,11 +118,18 @@ def main(folder: Path, kills: int, seed: int) -> None:
             go(folder, Config(pause=1e-3), 3, resume=resume)
             os._exit(0)
         if attempt < kills:
-            time.sleep(moments.uniform(0.02, 0.6))
+            time.sleep(moments.uniform(0.0, 0.5))
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         reached = (folder / "checkpoints" / "latest.pt").exists()
-        print("killed after a checkpoint" if os.WIFSIGNALED(status) and reached else "killed" if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}", flush=True)
+        print(
+            "killed after a checkpoint"
+            if os.WIFSIGNALED(status) and reached
+            else "killed"
+            if os.WIFSIGNALED(status)
+            else f"exit {os.WEXITSTATUS(status)}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
