@@ -18,6 +18,7 @@ class Entry:
 
 
 _LQR, _MATRIX = "rlcore.envs.control.lqr", "rlcore.envs.control.matrix_lqr"
+_FINITE = "rlcore.envs.control.finite_horizon_lqr"
 _OU, _PENDULUM = "rlcore.envs.control.ornstein_uhlenbeck", "rlcore.envs.control.pendulum"
 _WEALTH = "rlcore.envs.finance.mean_variance"
 
@@ -26,8 +27,8 @@ CATALOG: dict[str, Entry] = {
         f"{_LQR}:ScalarLqr", f"{_LQR}:ERGODIC", "Linear-quadratic, reward per second; the action scales the noise"
     ),
     "rlcore/FiniteHorizonLqr-v0": Entry(
-        f"{_MATRIX}:FiniteHorizonLqr",
-        f"{_MATRIX}:FiniteHorizonLqrConfig",
+        f"{_FINITE}:FiniteHorizonLqr",
+        f"{_FINITE}:FiniteHorizonLqrConfig",
         "Linear-quadratic with an end and a terminal cost",
     ),
     "rlcore/LqrB-v0": Entry(

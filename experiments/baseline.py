@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -50,7 +50,7 @@ def make_problem(name: str) -> tuple[Any, Callable[[Any, Any], Callable[[], Mapp
     """Environment, evaluator of a policy, number of parallel copies."""
     if name == "pendulum":
         return Pendulum(PendulumConfig()), pendulum.evaluator, 32
-    return ScalarLqr(replace(ERGODIC)), ergodic_lqr.evaluator, 64
+    return ScalarLqr(ERGODIC), ergodic_lqr.evaluator, 256
 
 
 def make_model(config: Config, env: Any, copies: int, seed: int) -> Any:

@@ -109,7 +109,7 @@ class ScalarLqr(ControlledDiffusion):
     ## Parameters
     `ScalarLqrConfig()` is "rlcore/ScalarLqr-v0", `ERGODIC` is "rlcore/ErgodicLqr-v0", `LQ_B` is "rlcore/LqrB-v0".
 
-    Source: Wang, Zariphopoulou and Zhou, JMLR 21(198), 2020, section 4; Jia and Zhou, JMLR 23(275), 2022, section 6.2.
+    Source: Wang, Zariphopoulou and Zhou, JMLR 21(198), 2020; Jia and Zhou, JMLR 23(275), 2022.
     """
 
     def __init__(

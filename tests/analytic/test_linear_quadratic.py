@@ -10,14 +10,9 @@ import pytest
 import torch
 
 from rlcore.envs import make
+from rlcore.envs.control.finite_horizon_lqr import FiniteHorizonLqr, FiniteHorizonLqrConfig
 from rlcore.envs.control.lqr import ERGODIC, LQ_B, ScalarLqr, ScalarLqrConfig
-from rlcore.envs.control.matrix_lqr import (
-    FiniteHorizonLqr,
-    FiniteHorizonLqrConfig,
-    MatrixLqr,
-    MatrixLqrConfig,
-    random_lq,
-)
+from rlcore.envs.control.matrix_lqr import MatrixLqr, MatrixLqrConfig, random_lq
 from rlcore.envs.control.ornstein_uhlenbeck import OrnsteinUhlenbeck
 from rlcore.functional.linear_quadratic import (
     evaluate_linear_gaussian,
