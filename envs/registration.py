@@ -23,11 +23,12 @@ def make_gym_vector(
     num_envs: int = 1,
     autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
     max_episode_steps: int | None = None,
+    render_mode: str | None = None,
     **overrides: Any,
 ) -> GymVectorEnv:
     """Entry point of `gymnasium.make_vec`: all copies step at once, as one batch."""
     env = make(env_id, **overrides)
-    return GymVectorEnv(env, num_envs, autoreset_mode=autoreset_mode, max_episode_steps=max_episode_steps)
+    return GymVectorEnv(env, num_envs, autoreset_mode, max_episode_steps, render_mode)
 
 
 def register(env_id: str, factory: Callable[..., Environment], **kwargs: Any) -> None:
@@ -43,10 +44,9 @@ def register(env_id: str, factory: Callable[..., Environment], **kwargs: Any) ->
         num_envs: int = 1,
         autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
         max_episode_steps: int | None = None,
+        render_mode: str | None = None,
         **given: Any,
     ) -> GymVectorEnv:
-        return GymVectorEnv(
-            factory(**given), num_envs, autoreset_mode=autoreset_mode, max_episode_steps=max_episode_steps
-        )
+        return GymVectorEnv(factory(**given), num_envs, autoreset_mode, max_episode_steps, render_mode)
 
     gymnasium.register(id=env_id, entry_point=single, vector_entry_point=vector, kwargs=kwargs)

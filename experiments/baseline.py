@@ -2,8 +2,8 @@
 
     rlcore run baseline quick --algorithm SAC --problem pendulum
 
-"Fairly" means: the reward of a step is its rate times dt, and gamma = exp(-beta dt), with beta = 1/s where the problem is
-ergodic; everything else is SB3's default unless the table below says so.
+"Fairly" means: the reward of a step is its rate times dt, and gamma = exp(-beta dt), with beta = 1/s where the problem
+is ergodic; everything else is SB3's default unless the table below says so.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
     metric = "eval/return" if env.spec.discount_rate else "eval/average_reward"
     recorder.hparams({"agent": config.algorithm, "dt": env.spec.dt}, [metric, "eval/gap"])
 
-    class Watch(BaseCallback):  # type: ignore[misc]
+    class Watch(BaseCallback):
         """Evaluates at equal distances of physical time, under the tags of our agents."""
 
         def __init__(self) -> None:

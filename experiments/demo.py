@@ -2,8 +2,8 @@
 
     make demo            (or: python -m rlcore.experiments.demo)
 
-Trains three agents on two problems with known optima, prints one table, draws the learning curves against the optimum and
-leaves TensorBoard runs with the same tags for all.
+Trains three agents on two problems with known optima, prints one table, draws the learning curves against the optimum
+and leaves TensorBoard runs with the same tags for all.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def train(job: Job) -> tuple[Job, dict[str, float], float]:
     with RunFolder(job.folder, settings, silent=True, checkpoint_seconds=3600.0) as recorder:
         if job.agent == "q-learning":
             experiment = {"ergodic_lqr": ergodic_lqr, "pendulum": pendulum}[job.problem]
-            result = experiment.run(experiment.PRESETS["quick"], job.seed, recorder)  # type: ignore[attr-defined]
+            result = experiment.run(experiment.PRESETS["quick"], job.seed, recorder)
         else:
             config = baseline.Config(
                 algorithm=job.agent,  # type: ignore[arg-type]
@@ -120,7 +120,17 @@ def show_table(columns: list[Problem], results: dict[tuple[str, str], list[tuple
     from rich.table import Table
 
     table = Table(title="Equal physical time, deterministic policies, mean and 95 % bootstrap interval over seeds")
-    for heading in ("problem", "measure", "known optimum", "agent", "result", "interval", "of optimum", "physical", "wall"):
+    for heading in (
+        "problem",
+        "measure",
+        "known optimum",
+        "agent",
+        "result",
+        "interval",
+        "of optimum",
+        "physical",
+        "wall",
+    ):
         table.add_column(heading, justify="left" if heading in ("problem", "measure", "agent") else "right")
     for problem in columns:
         for agent in AGENTS:
@@ -164,7 +174,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def demonstrate(out: Path, seeds: int, workers: int) -> int:
     """The demonstration, into the empty folder `out`."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FolderError(f"{out} is not an empty folder; choose another with --out")
@@ -179,7 +196,13 @@ def demonstrate(out: Path, seeds: int, workers: int) -> int:
     ]
     results: dict[tuple[str, str], list[tuple[float, float]]] = {(p.name, a): [] for p in columns for a in AGENTS}
     metric = {p.name: p.metric for p in columns}
-    layout = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    layout = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*layout, disable=not sys.stdout.isatty()) as progress:
         bar = progress.add_task(f"training {len(jobs)} runs", total=len(jobs))
         for job, result, wall in train_all(jobs, workers):
@@ -192,7 +215,8 @@ def demonstrate(out: Path, seeds: int, workers: int) -> int:
     show_table(columns, results)
     figure = out / "figures" / "demo.png"
     plot_panels([Panel(p.title, load_runs([out / p.name]), p.metric, p.optimum) for p in columns], figure)
-    print(f"figure       {figure}\nTensorBoard  tensorboard --logdir {out}\ntook         {time.perf_counter() - began:.0f} s")
+    print(f"figure       {figure}\nTensorBoard  tensorboard --logdir {out}")
+    print(f"took         {time.perf_counter() - began:.0f} s")
     return 0
 
 

@@ -1,7 +1,7 @@
 """Continuous-time q-learning on the ergodic linear-quadratic problem: it finds the known gain, variance and reward.
 
-    rlcore run ergodic_lqr quick
-    rlcore run ergodic_lqr paper --seeds 5 --dt 0.1
+rlcore run ergodic_lqr quick
+rlcore run ergodic_lqr paper --seeds 5 --dt 0.1
 """
 
 from __future__ import annotations
@@ -47,10 +47,12 @@ PRESETS = {"quick": Config(paths=64, seconds=150.0), "paper": Config()}
 
 
 def value_features(x: Tensor) -> Tensor:  # [..., 1] -> [..., 2]
+    """(x^2 / 2, x), which span the value function up to a constant."""
     return torch.cat([0.5 * x**2, x], dim=-1)
 
 
 def action_features(x: Tensor) -> Tensor:  # [..., 1] -> [..., 2]
+    """(x, 1), which span the mean action."""
     return torch.cat([x, torch.ones_like(x)], dim=-1)
 
 
@@ -103,6 +105,7 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
         main_metric="eval/average_reward",
     )
     assert isinstance(agent.q, QuadraticQ)
+    assert isinstance(agent.q.mean, LinearInFeatures)
     gain, offset = (float(v) for v in agent.q.mean.theta.detach().flatten())
     variance = float(agent.q.variance.detach())
     return {

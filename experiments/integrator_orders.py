@@ -2,8 +2,8 @@
 
     rlcore run integrator_orders
 
-Strong errors are taken between a path and the exact solution driven by the same Brownian increments; weak errors are exact,
-because on linear problems the moments of a scheme follow from Gauss-Hermite quadrature over one step instead of sampling.
+Strong errors are taken between a path and the exact solution driven by the same Brownian increments; weak errors are
+exact, because on linear problems the moments of a scheme follow from Gauss-Hermite quadrature over one step instead of samples.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def fitted_slope(dt: Sequence[float], error: Sequence[float]) -> float:
     return float(np.polyfit(np.log(dt), np.log(error), 1)[0])
 
 
-def carry(integrator: Integrator, problem: Linear | Logistic, x: Tensor, dt: float, noise: Tensor) -> tuple[Tensor, Tensor]:
+def carry(
+    integrator: Integrator, problem: Linear | Logistic, x: Tensor, dt: float, noise: Tensor
+) -> tuple[Tensor, Tensor]:
     """All the steps in noise [K, B, w], from x [B, 1] -> the last state, the total reward."""
     t, u, reward = x.new_zeros(len(x)), torch.zeros_like(x), x.new_zeros(len(x))
     for z in noise:
@@ -72,8 +74,8 @@ def carry(integrator: Integrator, problem: Linear | Logistic, x: Tensor, dt: flo
 def strong_order(integrator: Integrator, *, additive: bool, paths: int = 20_000, seed: int = 0) -> float:
     """Root-mean-square error at T = 1 s against the exact solution on the same Brownian path.
 
-    Multiplicative: geometric Brownian motion. Additive: Ornstein-Uhlenbeck, whose exact solution is a stochastic integral,
-    taken on a grid 64 times finer than the finest step.
+    Multiplicative: geometric Brownian motion. Additive: Ornstein-Uhlenbeck, whose exact solution is a stochastic
+    integral, taken on a grid 64 times finer than the finest step.
     """
     problem = Linear(-1.0, 0.0, 0.8) if additive else Linear(0.5, 0.6, 0.0)
     counts = (8, 16, 32, 64)
@@ -98,8 +100,8 @@ def strong_order(integrator: Integrator, *, additive: bool, paths: int = 20_000,
 
 def moment_map(integrator: Integrator, problem: Linear, dt: float) -> tuple[np.ndarray, np.ndarray]:
     """One step of a scheme as E[X'] = m . (1, x) and E[X'^2] = s . (1, x, x^2), by quadrature over its noise."""
-    node, weight = np.polynomial.hermite_e.hermegauss(12)
-    weight = torch.as_tensor(weight / weight.sum())
+    node, mass = np.polynomial.hermite_e.hermegauss(12)
+    weight = torch.as_tensor(mass / mass.sum())
     x = torch.tensor([[-1.0], [0.0], [1.0]], dtype=DTYPE)
     rows, z = x.repeat_interleave(len(node), 0), torch.as_tensor(node).repeat(3).unsqueeze(1)
     after, _ = integrator.step(problem, rows.new_zeros(len(rows)), rows, torch.zeros_like(rows), dt, z)
@@ -119,8 +121,8 @@ def weak_errors(integrator: Integrator, *, additive: bool, counts: Sequence[int]
         first, second = moment_map(integrator, problem, 1.0 / count)
         mean, square = 1.0, 1.0
         for _ in range(count):
-            mean, square = first @ (1.0, mean), second @ (1.0, mean, square)
-        errors.append(abs(float(square) - exact))
+            mean, square = float(first @ (1.0, mean)), float(second @ (1.0, mean, square))
+        errors.append(abs(square - exact))
     return errors
 
 

@@ -1,7 +1,7 @@
 """Continuous-time q-learning swings the pendulum up: two small networks, rows from a replay buffer.
 
-    rlcore run pendulum quick
-    rlcore run pendulum paper --seeds 5 --dt 0.02
+rlcore run pendulum quick
+rlcore run pendulum paper --seeds 5 --dt 0.02
 """
 
 from __future__ import annotations

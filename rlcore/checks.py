@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -13,7 +14,9 @@ from rlcore.errors import ConfigError, DeviceError, NumericsError, ShapeError
 def check_shape(name: str, value: Tensor, expected: tuple[int, ...]) -> None:
     """Raise unless `value` has exactly the expected shape."""
     if tuple(value.shape) != expected:
-        raise ShapeError(f"{name} must have shape {list(expected)}, got {list(value.shape)}; reshape it before the call")
+        raise ShapeError(
+            f"{name} must have shape {list(expected)}, got {list(value.shape)}; reshape it before the call"
+        )
 
 
 def check_finite(name: str, value: Tensor) -> None:
@@ -26,20 +29,37 @@ def check_finite(name: str, value: Tensor) -> None:
         )
 
 
+def check_real(name: str, *values: object) -> None:
+    """Raise unless these are real numbers, whatever their size."""
+    for value in values:
+        if not isinstance(value, Real):
+            raise ConfigError(f"{name} must be a number, got {value!r}; give it as a number such as 0.1")
+
+
+def check_integer(name: str, *values: object) -> None:
+    """Raise unless these are whole numbers."""
+    for value in values:
+        if not isinstance(value, Integral):
+            raise ConfigError(f"{name} must be a whole number, got {value!r}; give it as an integer such as 1")
+
+
 def check_positive(name: str, value: float, unit: str = "") -> None:
     """Raise unless 0 < value < inf (this also refuses NaN)."""
+    check_real(name, value)
     if not 0.0 < value < math.inf:
         raise ConfigError(f"{name} must be positive and finite, got {value} {unit}".rstrip())
 
 
 def check_not_negative(name: str, value: float, unit: str = "") -> None:
     """Raise unless 0 <= value < inf (this also refuses NaN)."""
+    check_real(name, value)
     if not 0.0 <= value < math.inf:
         raise ConfigError(f"{name} must not be negative and must be finite, got {value} {unit}".rstrip())
 
 
 def check_numbers(name: str, *values: float) -> None:
     """Raise if any of these coefficients is NaN or infinite."""
+    check_real(name, *values)
     if not all(math.isfinite(value) for value in values):
         raise ConfigError(f"{name} must be finite numbers, got {', '.join(str(value) for value in values)}")
 

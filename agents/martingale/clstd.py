@@ -28,7 +28,7 @@ class ClstdConfig:
     discount_rate: float = 0.5
     """beta [1/s]."""
     ridge: float = 0.0
-    """Added to the diagonal of the normal matrix, which grows with the physical time seen [s]; 0 leaves the estimator alone."""
+    """Added to the diagonal of the normal matrix, which grows with the time seen [s]; 0 leaves the estimator alone."""
 
 
 class Clstd(Agent[Trajectory]):
@@ -70,7 +70,8 @@ class Clstd(Agent[Trajectory]):
         condition = torch.linalg.cond(normal)
         if not bool(condition < 1e14):
             raise NumericsError(
-                f"the normal matrix is singular (condition {float(condition):.1e}); use fewer features, more data or a ridge"
+                f"the normal matrix is singular (condition {float(condition):.1e}); "
+                "use fewer features, more data or a ridge"
             )
         self.theta.copy_(torch.linalg.solve(normal, self.target))
         check_finite("theta", self.theta)

@@ -33,7 +33,7 @@ class CtdConfig:
 
 
 class Ctd(Agent[Trajectory]):
-    """CTD(0) for any differentiable value function; a batch [K, B] makes one step with the sum over k, mean over paths."""
+    """CTD(0) for any differentiable value function; a batch [K, B] makes one step: sum over k, mean over paths."""
 
     elapsed: Tensor  # [] s
 
@@ -65,7 +65,7 @@ class Ctd(Agent[Trajectory]):
         rate = self.config.learning_rate * (float(log_decay(self.elapsed)) if self.config.decay else 1.0)
         optimizer.param_groups[0]["lr"] = rate
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         self.elapsed += batch.dt.sum()
         return {"train/residual_mean": delta.mean(), "train/learning_rate": rate}

@@ -3,8 +3,9 @@
     delta_k = J(X') - J(X) + r dt - (q(X, a) + beta J(X)) dt        (ergodic: the average reward V in place of beta J)
     theta += alpha dJ/dtheta delta,   psi += alpha dq/dpsi delta,   V += alpha delta
 
-The increments have mean zero under any behaviour policy of full support when (J, q) is the optimal pair, so the same update
-serves on-policy rollouts and rows from a replay buffer, without importance weights. q = gamma log pi, so q is the policy.
+The increments have mean zero under any behaviour policy of full support when (J, q) is the optimal pair, so the same
+update serves on-policy rollouts and rows from a replay buffer, without importance weights. q = gamma log pi, so q is
+the policy.
 Source: Jia and Zhou, "q-Learning in continuous time", JMLR 24 (2023) 161, sections 4 and 6.
 """
 
@@ -98,7 +99,7 @@ class QLearning(Agent[Transitions]):
         for group in optimizer.param_groups:
             group["lr"] = group["rate"] * config.update_interval * decay
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if config.gradient_clip < math.inf:
             nn.utils.clip_grad_norm_([*self.value.parameters(), *self.q.parameters()], config.gradient_clip)
         optimizer.step()

@@ -139,6 +139,7 @@ class ScalarLqr(ControlledDiffusion):
             action_high=k.action_bound,
         )
         super().__init__(spec, EulerMaruyama(k.substeps), dtype=dtype, device=device)
+        self._zero = torch.zeros((), dtype=dtype, device=self.device)
 
     def initial_state(self, noise: Tensor) -> EnvState:
         t = torch.zeros(noise.shape[0], dtype=torch.float64, device=noise.device)
@@ -159,8 +160,11 @@ class ScalarLqr(ControlledDiffusion):
 
     def reward_rate(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:  # -> [B]
         k, x, u = self.config, x[:, 0], u[:, 0]
-        of_state = torch.add(-0.5 * k.M * x, u, alpha=-k.R) - k.P  # its product with x
-        return torch.addcmul(x * of_state, u, -0.5 * k.N * u - k.Q)
+        rate = torch.addcmul(self._zero, x, x, value=-0.5 * k.M)  # fused multiply-adds: half the calls of the plain sum
+        rate = torch.addcmul(rate, u, u, value=-0.5 * k.N)
+        rate = torch.addcmul(rate, x, u, value=-k.R) if k.R else rate
+        rate = torch.add(rate, x, alpha=-k.P) if k.P else rate
+        return torch.add(rate, u, alpha=-k.Q) if k.Q else rate
 
     def problem(self) -> LqProblem:
         """The coefficients as matrices."""

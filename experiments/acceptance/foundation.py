@@ -27,6 +27,7 @@ STATES = np.linspace(-2.0, 2.0, 9)[:, None]
 
 
 def largest_difference(got: Sequence[float], expected: Sequence[float]) -> float:
+    """The largest of |a - b|."""
     return max(abs(a - b) for a, b in zip(got, expected, strict=True))
 
 
@@ -85,7 +86,7 @@ def exact_moments() -> Measurement:
 @row("foundation", "philox", "the published known answers of Philox4x32-10", "equal")
 def known_answers() -> Measurement:
     expected = "6627e8d5 e169c58d bc57ac4c 9b00dbd8 408f276d 41c83b0e a20bc7c6 6d5451fd"
-    words = []
+    words: list[Tensor] = []
     for value in (0, 0xFFFFFFFF):
         word = torch.tensor([value])
         words += philox((word, word, word, word), (value, value))
@@ -93,7 +94,9 @@ def known_answers() -> Measurement:
     return Measurement(expected, got, got == expected)
 
 
-@row("foundation", "noise-invariance", "a path does not depend on its batch or on the steps per call", "0 differing bits")
+@row(
+    "foundation", "noise-invariance", "a path does not depend on its batch or on the steps per call", "0 differing bits"
+)
 def noise_invariance() -> Measurement:
     env, policy = ScalarLqr(LQ_B), Feedback(lambda x: -x)
     whole, _ = rollout(env, policy, begin(env, 100, seed=5), 60)
@@ -105,6 +108,7 @@ def noise_invariance() -> Measurement:
 
 
 def features(x: Tensor) -> Tensor:  # [..., 1] -> [..., 2]
+    """(x^2, 1), which span the true value function."""
     return torch.cat([x**2, torch.ones_like(x)], dim=-1)
 
 
@@ -155,7 +159,12 @@ def sampled_error(dt: float, seconds: float, seed: int) -> float:
     return float(agent.theta[0]) - env.theta()[0]
 
 
-@row("foundation", "clstd-sampled", "CLSTD(0) on OU, 10^6 s of sampled paths: error of theta_1 at dt .1 and .01", "3 s.d. = 2.15 / sqrt(T)")
+@row(
+    "foundation",
+    "clstd-sampled",
+    "CLSTD(0) on OU, 10^6 s of sampled paths: error of theta_1 at dt .1 and .01",
+    "3 s.d. = 2.15 / sqrt(T)",
+)
 def clstd_sampled() -> Measurement:
     seconds, expected = 1e6, (3.240e-2, 3.204e-3)
     got = [sampled_error(dt, seconds, seed=1) for dt in (0.1, 0.01)]
@@ -163,12 +172,20 @@ def clstd_sampled() -> Measurement:
     return Measurement("3.240e-2, 3.204e-3", ", ".join(f"{value:.3e}" for value in got), passed)
 
 
-@row("foundation", "q-learning", "ergodic q-learning, rate x 10 on the variance: gain, offset, variance, policy reward", "see expected")
+@row(
+    "foundation",
+    "q-learning",
+    "ergodic q-learning, rate x 10 on the variance: gain, offset, variance, policy reward",
+    "see expected",
+)
 def q_learning() -> Measurement:
     found = ergodic_lqr.run(replace(ergodic_lqr.PRESETS["paper"], paths=512), seed=0)
     got = [found[f"eval/{name}"] for name in ("gain", "offset", "variance", "policy_reward")]
     passed = (
-        abs(got[0] + 0.354) <= 0.04 and abs(got[1] + 0.708) <= 0.02 and abs(got[2] - 0.0354) <= 0.001 and got[3] >= 0.655
+        abs(got[0] + 0.354) <= 0.04
+        and abs(got[1] + 0.708) <= 0.02
+        and abs(got[2] - 0.0354) <= 0.001
+        and got[3] >= 0.655
     )
     return Measurement(
         "-.354 ± .04, -.708 ± .02, .0354 ± .001, >= .655", ", ".join(f"{value:.4f}" for value in got), passed
@@ -187,7 +204,12 @@ def absorbed() -> Measurement:
     return at_most(float(late) + early, 0.0)
 
 
-@row("foundation", "policy-reward", "simulated reward of the optimal ergodic policy beside its closed form", "4 standard errors")
+@row(
+    "foundation",
+    "policy-reward",
+    "simulated reward of the optimal ergodic policy beside its closed form",
+    "4 standard errors",
+)
 def simulated_reward() -> Measurement:
     from rlcore.reporting.evaluation import evaluate
 
@@ -199,7 +221,12 @@ def simulated_reward() -> Measurement:
     return within(found.mean_average_reward, exact, 4.0 * error + 0.002)
 
 
-@row("foundation", "policy-optimum", "the closed form of the optimal stochastic policy's reward is V* - gamma / 2", "1e-9")
+@row(
+    "foundation",
+    "policy-optimum",
+    "the closed form of the optimal stochastic policy's reward is V* - gamma / 2",
+    "1e-9",
+)
 def optimum() -> Measurement:
     env = ScalarLqr(ERGODIC)
     best = env.solution()

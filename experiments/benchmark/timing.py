@@ -11,7 +11,7 @@ import torch
 
 
 def interleave(workloads: Mapping[str, Callable[[], int]], *, rounds: int = 7) -> dict[str, list[float]]:
-    """Steps per second of each workload in each round, taken in turn after one warm-up; a workload returns its steps."""
+    """Steps per second of each workload in each round, in turn after one warm-up; a workload returns its steps."""
     rates: dict[str, list[float]] = {name: [] for name in workloads}
     for workload in workloads.values():
         workload()

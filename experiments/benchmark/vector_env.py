@@ -31,9 +31,8 @@ def stepping(envs: VectorEnv[Any, Any, Any], steps: int) -> Callable[[], int]:
 def measure(copies: int = 1024) -> list[dict[str, Any]]:
     """Environment steps per second; one thread."""
     torch.set_num_threads(1)
-    mode = {"autoreset_mode": AutoresetMode.NEXT_STEP}
     native = gymnasium.make_vec("rlcore/ScalarLqr-v0", copies, vectorization_mode="vector_entry_point")
-    peer = SyncVectorEnv([NumpyScalarLqr] * copies, **mode)
+    peer = SyncVectorEnv([NumpyScalarLqr] * copies, autoreset_mode=AutoresetMode.NEXT_STEP)
     rates = interleave({"rlcore make_vec": stepping(native, 400), "SyncVectorEnv": stepping(peer, 20)})
     native.close()
     peer.close()

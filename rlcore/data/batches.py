@@ -54,7 +54,9 @@ class Transitions(TensorBatch):
         lead = self.reward.shape
         for name in ("obs", "action", "discount", "next_obs", "dt"):
             if getattr(self, name).shape[: len(lead)] != lead:
-                raise ShapeError(f"{name} must lead with {list(lead)} as reward does, got {list(getattr(self, name).shape)}")
+                raise ShapeError(
+                    f"{name} must lead with {list(lead)} as reward does, got {list(getattr(self, name).shape)}"
+                )
 
     def __len__(self) -> int:
         return self.reward.numel()

@@ -33,12 +33,13 @@ class ReplayBuffer:
         """Append every row of [N, ...] or [K, B, ...], oldest first, over the oldest ones once full."""
         batch = batch.flatten()
         if len(batch) > self.capacity:
-            batch = batch[-self.capacity :]  # type: ignore[misc]
+            batch = batch[-self.capacity :]
         if self.rows is None:
             self.rows = batch.map(lambda x: torch.zeros(self.capacity, *x.shape[1:], dtype=x.dtype, device=self.device))
         if set(batch.extras) != set(self.rows.extras) or batch.obs.shape[1:] != self.rows.obs.shape[1:]:
             raise ShapeError(
-                f"rows must look like the first ones, obs {list(self.rows.obs.shape[1:])} and extras {sorted(self.rows.extras)}, "
+                f"rows must look like the first ones, obs {list(self.rows.obs.shape[1:])} and "
+                f"extras {sorted(self.rows.extras)}, "
                 f"got obs {list(batch.obs.shape[1:])} and extras {sorted(batch.extras)}; use a buffer of their own"
             )
         where = (torch.arange(len(batch), device=self.device) + self.cursor) % self.capacity

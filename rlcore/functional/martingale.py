@@ -16,8 +16,8 @@ def increment(
     """delta = J(X') - J(X) + r dt - running dt, with everything taken at the left end.
 
     `reward` is the reward of the step, r dt; `value_after` is 0 where the path has ended (its reward then includes the
-    terminal payoff). `running` is what the martingale subtracts per second: beta J(X) if discounted, the average reward if
-    ergodic, plus q(X, a) when the condition is that of q-learning.
+    terminal payoff). `running` is what the martingale subtracts per second: beta J(X) if discounted, the average reward
+    if ergodic, plus q(X, a) when the condition is that of q-learning.
     """
     return value_after - value + reward - running * dt
 

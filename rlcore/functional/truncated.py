@@ -12,14 +12,17 @@ def log_mass(low: Tensor, high: Tensor) -> Tensor:  # [*], [*] -> [*]
     """log P(low < Z < high) of a standard normal Z, for low < high."""
     flip = low > 0  # by symmetry the interval is moved to the left half, where the logarithm of the cdf is accurate
     left, right = torch.where(flip, -high, low), torch.where(flip, -low, high)
-    log_right, log_left = torch.special.log_ndtr(right), torch.special.log_ndtr(left)
+    log_right: Tensor = torch.special.log_ndtr(right)
+    log_left: Tensor = torch.special.log_ndtr(left)
     return log_right + torch.log1p(-torch.exp(log_left - log_right))
 
 
 def log_density(action: Tensor, mean: Tensor, scale: Tensor, low: float, high: float) -> Tensor:  # [*, m] -> [*]
     """Log density of N(mean, scale^2) restricted to the box [low, high]^m, independent components."""
     z = (action - mean) / scale
-    normaliser = torch.log(scale) + 0.5 * math.log(2.0 * math.pi) + log_mass((low - mean) / scale, (high - mean) / scale)
+    normaliser = (
+        torch.log(scale) + 0.5 * math.log(2.0 * math.pi) + log_mass((low - mean) / scale, (high - mean) / scale)
+    )
     return (-0.5 * z * z - normaliser).sum(-1)
 
 

@@ -99,9 +99,10 @@ class BatchStepper:
         after, earned = self.env.transition(self.state, self.action(action, moves), self.process_noise())
         if hold is not None:
             after = select(hold, self.state, after)
-        ended = self.env.terminated(after)
-        terminated = ended.cpu().numpy()
-        if terminated.any():
+        terminated = np.zeros(self.num_envs, bool)
+        if self.env.terminates:
+            ended = self.env.terminated(after)
+            terminated = ended.cpu().numpy()
             earned = earned + torch.where(ended, self.env.terminal_reward(after), 0.0)
         truncated = (after.t.cpu().numpy() > self.latest) & ~terminated
         reward = as_floats(earned)
@@ -156,11 +157,13 @@ class BatchStepper:
 
 
 def check_action_shape(value: Any, shape: tuple[int, ...]) -> None:
+    """Raise unless the action has exactly this shape."""
     if np.shape(value) != shape:
         raise ShapeError(f"action must have shape {list(shape)}, got {list(np.shape(value))}; reshape it first")
 
 
 def as_floats(value: Tensor) -> Floats:
+    """A float32 NumPy copy."""
     return np.array(value.cpu().numpy(), dtype=np.float32)
 
 

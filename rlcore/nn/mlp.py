@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 class Mlp(nn.Module):
     """A fully connected network, [..., inputs] -> [..., outputs], with orthogonal initial weights.
 
-    `output_gain` scales the last layer's initial weights; 0.01 starts a policy near zero. `generator` draws the weights.
+    `output_gain` scales the last layer's first weights; 0.01 starts a policy near zero. `generator` draws the weights.
     `input_scale` multiplies the inputs, to bring quantities of different units to order one.
     """
 
@@ -32,7 +33,7 @@ class Mlp(nn.Module):
         self.register_buffer("input_scale", torch.tensor([1.0] * inputs if input_scale is None else list(input_scale)))
         widths = [inputs, *hidden, outputs]
         layers: list[nn.Module] = []
-        for k, (before, after) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for k, (before, after) in enumerate(pairwise(widths)):
             layer = nn.Linear(before, after)
             last = k == len(hidden)
             nn.init.orthogonal_(layer.weight, gain=output_gain if last else 2.0**0.5, generator=generator)

@@ -2,8 +2,8 @@
 
     q(x, a) = gamma log pi(a | x),  pi(. | x) = N(mu(x), gamma exp(s(x))),  so that  int exp(q / gamma) da = 1
 
-Source: Jia and Zhou, "q-Learning in continuous time", JMLR 24 (2023). The restriction to a box of actions is ours: there
-the optimal q of a control-affine problem with quadratic cost is this law restricted to the box, not a Gaussian.
+Source: Jia and Zhou, "q-Learning in continuous time", JMLR 24 (2023). The restriction to a box of actions is ours:
+there the optimal q of a control-affine problem with quadratic cost is this law restricted to the box, not a Gaussian.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class QuadraticQ(nn.Module):
         self.noise_dim = action_dim
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:  # [*, d], [*, m] -> [*]
-        squares = torch.exp(-self.log_scale) * (action - self.mean(obs)) ** 2
+        squares: Tensor = torch.exp(-self.log_scale) * (action - self.mean(obs)) ** 2
         gamma = self.temperature
         return (-0.5 * squares - 0.5 * gamma * (math.log(2.0 * math.pi * gamma) + self.log_scale)).sum(-1)
 
@@ -47,8 +47,8 @@ class QuadraticQ(nn.Module):
 class BoxQuadraticQ(nn.Module):
     """The same on a box: q = gamma log of N(mu(x), scale(x)^2) restricted to [low, high]^m.
 
-    `network` gives 2 m numbers per row. The mean is kept within two half-widths of the middle and the scale between 1/8 and
-    4 half-widths, which leaves room for a nearly linear q and keeps the tails within float64.
+    `network` gives 2 m numbers per row. The mean is kept within two half-widths of the middle and the scale between 1/8
+    and 4 half-widths, which leaves room for a nearly linear q and keeps the tails within float64.
     """
 
     def __init__(self, network: nn.Module, action_dim: int, temperature: float, low: float, high: float) -> None:

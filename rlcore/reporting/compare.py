@@ -91,6 +91,7 @@ def unique_labels(folders: Sequence[Path]) -> dict[Path, str]:
 
 
 def without_seed(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """The parts of a run's path without the one that names its seed."""
     kept = tuple(part for part in parts if not SEED_FOLDER.fullmatch(part))
     name = NAME.fullmatch(parts[-1]) if len(kept) == len(parts) else None
     return kept if name is None else (*kept[:-1], name["label"])

@@ -68,4 +68,5 @@ def base_name(base: ast.expr) -> str:
 
 
 def first_line(node: ast.Module | ast.ClassDef) -> str:
+    """First line of the docstring, or nothing."""
     return (ast.get_docstring(node) or "").partition("\n")[0]

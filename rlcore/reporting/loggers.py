@@ -25,7 +25,11 @@ LAYOUT = {
         "average reward": ["Multiline", ["eval/average_reward"]],
         "gap to the optimum": ["Multiline", ["eval/gap"]],
     },
-    "Training": {"training": ["Multiline", ["train/.*"]]},
+    "Training": {
+        "residuals and losses": ["Multiline", ["train/(?!average_reward|learning_rate).*"]],
+        "average reward, estimated": ["Multiline", ["train/average_reward"]],
+        "learning rate": ["Multiline", ["train/learning_rate"]],
+    },
     "Time": {"steps per second": ["Multiline", ["time/fps"]], "simulated seconds": ["Multiline", ["time/simulated"]]},
 }
 """The one custom-scalar layout of every run: panel -> chart -> tags, as regular expressions."""

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlcore.checks import check_device, check_not_negative, check_positive, check_shape
+from rlcore.checks import check_device, check_not_negative, check_positive, check_real, check_integer, check_shape
 from rlcore.errors import ConfigError, ShapeError
 
 
@@ -45,11 +45,15 @@ class ControlSpec:
     def __post_init__(self) -> None:
         check_positive("dt", self.dt, "s")
         check_not_negative("discount_rate", self.discount_rate, "1/s")
+        check_real("horizon", self.horizon)
+        check_integer("state_dim, action_dim, noise_dim", self.state_dim, self.action_dim, self.noise_dim)
+        check_real("action_low, action_high", self.action_low, self.action_high)
         if not self.horizon >= self.dt:
             raise ConfigError(f"need horizon >= dt, got horizon={self.horizon} s and dt={self.dt} s")
         if min(self.state_dim, self.action_dim) < 1 or self.noise_dim < 0:
             raise ConfigError(
-                f"need state_dim, action_dim >= 1 and noise_dim >= 0, got {self.state_dim}, {self.action_dim}, {self.noise_dim}"
+                "need state_dim, action_dim >= 1 and noise_dim >= 0, "
+                f"got {self.state_dim}, {self.action_dim}, {self.noise_dim}"
             )
         if not -math.inf < self.action_low < self.action_high < math.inf:
             raise ConfigError(f"need finite action_low < action_high, got {self.action_low} and {self.action_high}")
@@ -71,7 +75,9 @@ class Environment(ABC):
     have defaults. For a diffusion, subclass `ControlledDiffusion` and write its three coefficients instead.
     """
 
-    def __init__(self, spec: ControlSpec, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self, spec: ControlSpec, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+    ) -> None:
         if dtype not in (torch.float32, torch.float64):
             raise ConfigError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
         self.spec = spec
@@ -82,6 +88,11 @@ class Environment(ABC):
     def step_noise_dim(self) -> int:
         """Standard normals that one `transition` consumes per path."""
         return self.spec.noise_dim
+
+    @property
+    def terminates(self) -> bool:
+        """Whether this kind of process can end by its own nature; the rollout saves its bookkeeping where it cannot."""
+        return type(self).terminated is not Environment.terminated
 
     @abstractmethod
     def initial_state(self, noise: Tensor) -> EnvState:  # [B, r] standard normals

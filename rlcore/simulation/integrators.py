@@ -26,15 +26,17 @@ from rlcore.simulation.environment import Dynamics, Integrator
 
 
 def check_substeps(substeps: int) -> None:
+    """Raise unless there is at least one substep."""
+    check_integer("substeps", substeps)
     if substeps < 1:
         raise ConfigError(f"substeps must be at least 1, got {substeps}")
 
 
-def apply_noise(diffusion: Tensor, dw: Tensor) -> Tensor:  # [B, n, w], [B, w] -> [B, n]
-    """sigma dW as a sum over components: matrices this small are faster without a matrix product."""
-    if dw.shape[-1] == 1:
-        return diffusion[..., 0] * dw
-    return (diffusion * dw.unsqueeze(-2)).sum(-1)
+def add_noise(x: Tensor, diffusion: Tensor, noise: Tensor, scale: float) -> Tensor:
+    """x + scale sigma z as a sum over components, [B, n], [B, n, w], [B, w]: so small a matrix product is slower."""
+    if noise.shape[-1] == 1:
+        return torch.addcmul(x, diffusion[..., 0], noise, value=scale)
+    return torch.add(x, (diffusion * noise.unsqueeze(-2)).sum(-1), alpha=scale)
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,20 @@ class EulerMaruyama(Integrator):
     def noise_dim(self, process_noise_dim: int) -> int:
         return self.substeps * process_noise_dim
 
-    def step(self, problem: Dynamics, t: Tensor, x: Tensor, u: Tensor, dt: float, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def step(
+        self, problem: Dynamics, t: Tensor, x: Tensor, u: Tensor, dt: float, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
         h, w = dt / self.substeps, noise.shape[-1] // self.substeps
-        reward = torch.zeros_like(t)
+        reward = h * problem.reward_rate(t, x, u)
         for k in range(self.substeps):
-            reward = torch.add(reward, problem.reward_rate(t, x, u), alpha=h)
+            if k:
+                t = t + h
+                reward = torch.add(reward, problem.reward_rate(t, x, u), alpha=h)
             after = torch.add(x, problem.drift(t, x, u), alpha=h)
             if w:
-                noisy = apply_noise(problem.diffusion(t, x, u), noise[:, k * w : (k + 1) * w])
-                after = torch.add(after, noisy, alpha=math.sqrt(h))
-            x, t = after, t + h
+                dw = noise[:, k * w : (k + 1) * w] if self.substeps > 1 else noise
+                after = add_noise(after, problem.diffusion(t, x, u), dw, math.sqrt(h))
+            x = after
         return x, reward
 
 
@@ -74,14 +80,16 @@ class Heun(Integrator):
     def noise_dim(self, process_noise_dim: int) -> int:
         return self.substeps * process_noise_dim
 
-    def step(self, problem: Dynamics, t: Tensor, x: Tensor, u: Tensor, dt: float, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def step(
+        self, problem: Dynamics, t: Tensor, x: Tensor, u: Tensor, dt: float, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
         h, w = dt / self.substeps, noise.shape[-1] // self.substeps
         reward = torch.zeros_like(t)
         for k in range(self.substeps):
             slope, rate = problem.drift(t, x, u), problem.reward_rate(t, x, u)
             shift = torch.zeros_like(x)
             if w:
-                shift = apply_noise(problem.diffusion(t, x, u), math.sqrt(h) * noise[:, k * w : (k + 1) * w])
+                shift = add_noise(shift, problem.diffusion(t, x, u), noise[:, k * w : (k + 1) * w], math.sqrt(h))
             after = x + 0.5 * h * (slope + problem.drift(t + h, x + h * slope + shift, u)) + shift
             reward = reward + 0.5 * h * (rate + problem.reward_rate(t + h, after, u))
             x, t = after, t + h
@@ -102,7 +110,9 @@ class Rk4(Integrator):
             raise ConfigError(f"Rk4 integrates problems without noise, got noise_dim={process_noise_dim}; use Heun")
         return 0
 
-    def step(self, problem: Dynamics, t: Tensor, x: Tensor, u: Tensor, dt: float, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def step(
+        self, problem: Dynamics, t: Tensor, x: Tensor, u: Tensor, dt: float, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
         h = dt / self.substeps
         reward = torch.zeros_like(t)
         for _ in range(self.substeps):
@@ -123,8 +133,8 @@ class Rk4(Integrator):
 class ExactLinear(Integrator):
     """Exact in law for dX = (A X + B u + c) dt + sigma dW with constant matrices and the action held.
 
-    X' = F X + G u + g + L z with F = exp(A dt) and L L' the covariance of the noise accumulated over dt, both from matrix
-    exponentials (Van Loan, IEEE Transactions on Automatic Control 23, 1978).
+    X' = F X + G u + g + L z with F = exp(A dt) and L L' the covariance of the noise accumulated over dt, both from
+    matrix exponentials (Van Loan, IEEE Transactions on Automatic Control 23, 1978).
     """
 
     a: Tensor  # [n, n] 1/s
@@ -153,7 +163,9 @@ class ExactLinear(Integrator):
             self._cache[key] = tuple(torch.as_tensor(part, dtype=dtype, device=device) for part in parts)
         return self._cache[key]
 
-    def step(self, problem: Dynamics, t: Tensor, x: Tensor, u: Tensor, dt: float, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def step(
+        self, problem: Dynamics, t: Tensor, x: Tensor, u: Tensor, dt: float, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
         flow, gain, offset, root = self.matrices(dt, x.dtype, x.device)
         after = x @ flow.T + u @ gain.T + offset
         if noise.shape[-1]:

@@ -1,9 +1,9 @@
 """Counter-based noise: every standard normal is a pure function of integers.
 
-A row (one path) owns, in each stream, one endless sequence of standard normals z_0, z_1, ...; step k of a process with w
-noise components reads z_{kw}, ..., z_{kw+w-1}. Four neighbours come from one call of Philox4x32-10 and two Box-Muller pairs.
-So a path is the same whatever the batch it runs in, the number of steps per call and the number of processes, and a resume
-needs two integers instead of a saved generator.
+A row (one path) owns, in each stream, one endless sequence of standard normals z_0, z_1, ...; step k of a process with
+w noise components reads z_{kw}, ..., z_{kw+w-1}. Four neighbours come from one call of Philox4x32-10 and two Box-Muller
+pairs. So a path is the same whatever the batch it runs in, the number of steps per call and the number of processes, and
+a resume needs two integers instead of a saved generator.
 
 Source: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 """
@@ -29,14 +29,16 @@ class Stream(IntEnum):
     INITIAL = 2
 
 
-def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def philox(
+    counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Philox4x32-10: four counter words and two key words, each in [0, 2^32) -> four words in [0, 2^32), all int64."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
         low, high = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]  # 64-bit products; signed wrap-around keeps all the bits
-        c0 = ((high >> 32) ^ c1 ^ k0) & MASK
-        c2 = ((low >> 32) ^ c3 ^ k1) & MASK
+        c0 = (high >> 32).bitwise_xor_(c1).bitwise_xor_(k0).bitwise_and_(MASK)
+        c2 = (low >> 32).bitwise_xor_(c3).bitwise_xor_(k1).bitwise_and_(MASK)
         c1, c3 = high, low  # only their lower halves are ever used: the masks above drop the rest
         k0, k1 = (k0 + WEYL[0]) & MASK, (k1 + WEYL[1]) & MASK
     return c0, c1 & MASK, c2, c3 & MASK
@@ -47,13 +49,14 @@ def normals(seed: int, row: Tensor, stream: Stream, start: int, count: int, dtyp
     first = start // 4
     blocks = (start + count + 3) // 4 - first
     block = torch.arange(first, first + blocks, device=row.device).unsqueeze(1)  # [M, 1]
-    lanes = torch.broadcast_tensors(row & MASK, block & MASK, block >> 32, (row >> 32) * 256 + int(stream))
-    words = philox(lanes, (seed & MASK, (seed >> 32) & MASK))  # type: ignore[arg-type]
+    counter = (row & MASK, block & MASK, block >> 32, (row >> 32) * 256 + int(stream))
+    lanes = torch.broadcast_tensors(*counter)  # type: ignore[no-untyped-call]
+    words = philox(lanes, (seed & MASK, (seed >> 32) & MASK))
     u0, u1, u2, u3 = ((word.to(dtype) + 0.5) * 2.0**-32 for word in words)  # in (0, 1]: the logarithm is finite
     pairs = []
     for radius_from, angle_from in ((u0, u1), (u2, u3)):  # Box-Muller
-        radius, angle = torch.sqrt(-2.0 * torch.log(radius_from)), (2.0 * math.pi) * angle_from
-        pairs += [radius * torch.cos(angle), radius * torch.sin(angle)]
+        radius, angle = torch.log(radius_from).mul_(-2.0).sqrt_(), (2.0 * math.pi) * angle_from
+        pairs += [torch.cos(angle).mul_(radius), torch.sin(angle).mul_(radius)]
     sequence = torch.stack(pairs, dim=1).flatten(0, 1)  # [4 M, B]
     return sequence[start - 4 * first : start - 4 * first + count]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -54,5 +55,5 @@ class UniformPolicy:
     def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:
         if noise is None:
             return obs.new_full((obs.shape[0], self.noise_dim), 0.5 * (self.low + self.high))
-        uniform = 0.5 * (1.0 + (noise * 0.5**0.5).erf())
+        uniform = 0.5 * (1.0 + (noise * math.sqrt(0.5)).erf())
         return self.low + (self.high - self.low) * uniform

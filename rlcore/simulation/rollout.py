@@ -1,11 +1,12 @@
 """The hot loop: batched rollouts of pure environments.
 
-Noise is drawn for a chunk of steps at once, and every number of it depends only on (seed, row, step): a path is the same
-whatever the batch it runs in and however the steps are split over calls.
+Noise is drawn for a chunk of steps at once, and every number of it depends only on (seed, row, step): a path is the
+same whatever the batch it runs in and however the steps are split over calls.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -80,22 +81,26 @@ def rollout(
         raise ConfigError(f"steps must be at least 1, got {steps}")
     spec, batch, state = env.spec, start.batch, start.env
     if bool((state.t != state.t[0]).any()):
-        raise ConfigError("rollout needs all paths at the same time; use rollout_with_reset for paths that restart apart")
+        raise ConfigError(
+            "rollout needs all paths at the same time; use rollout_with_reset for paths that restart apart"
+        )
     t = torch.empty(steps + 1, dtype=torch.float64, device=env.device)
     obs = torch.empty(steps + 1, batch, spec.observation_dim, dtype=env.dtype, device=env.device)
     action = torch.empty(steps, batch, spec.action_dim, dtype=env.dtype, device=env.device)
     reward = torch.empty(steps, batch, dtype=env.dtype, device=env.device)
-    terminated = torch.empty(steps, batch, dtype=torch.bool, device=env.device)
+    terminated = torch.zeros(steps, batch, dtype=torch.bool, device=env.device)
     t[0], obs[0] = state.t[0], env.observe(state)
     over = env.terminated(state)
     for k, process_noise, action_noise in noise_chunks(env, 0 if deterministic else policy.noise_dim, start, steps):
         u = policy.act(obs[k], noise=action_noise)
         after, earned = env.transition(state, u, process_noise)
-        ended = env.terminated(after)
-        reward[k] = torch.where(over, 0.0, earned + torch.where(ended, env.terminal_reward(after), 0.0))
-        state = EnvState(after.t, torch.where(over.unsqueeze(1), state.x, after.x))  # an ended path is absorbed
-        over = over | ended
-        t[k + 1], obs[k + 1], action[k], terminated[k] = state.t[0], env.observe(state), u, over
+        if env.terminates:
+            ended = env.terminated(after)
+            earned = torch.where(over, 0.0, earned + torch.where(ended, env.terminal_reward(after), 0.0))
+            after = EnvState(after.t, torch.where(over.unsqueeze(1), state.x, after.x))  # an ended path is absorbed
+            terminated[k] = over = over | ended
+        state = after
+        t[k + 1], obs[k + 1], action[k], reward[k] = state.t[0], env.observe(state), u, earned
     dt = torch.full((steps,), spec.dt, dtype=torch.float64, device=env.device)
     return Trajectory(t, obs, action, reward, dt, terminated), start._replace(env=state, step=start.step + steps)
 
@@ -117,17 +122,20 @@ def rollout_with_reset(
     obs, next_obs = (torch.empty(*shape, spec.observation_dim, **new) for _ in range(2))  # type: ignore[call-overload]
     action = torch.empty(*shape, spec.action_dim, **new)  # type: ignore[call-overload]
     reward = torch.empty(shape, **new)  # type: ignore[call-overload]
-    terminated, last = (torch.empty(shape, dtype=torch.bool, device=env.device) for _ in range(2))
+    terminated, last = (torch.zeros(shape, dtype=torch.bool, device=env.device) for _ in range(2))
+    ends_in_time = math.isfinite(spec.horizon)
     now = env.observe(state)
     for k, process_noise, action_noise in noise_chunks(env, 0 if deterministic else policy.noise_dim, start, steps):
         u = policy.act(now, noise=action_noise)
         after, earned = env.transition(state, u, process_noise)
-        ended = env.terminated(after)
-        finished = ended | (after.t > spec.horizon - 0.5 * spec.dt)
         obs[k], action[k], next_obs[k] = now, u, env.observe(after)
-        reward[k] = earned + torch.where(ended, env.terminal_reward(after), 0.0)
-        terminated[k], last[k] = ended, finished
-        state = restart(env, after, finished, start.seed, start.row, start.step + k + 1)
+        if env.terminates:
+            terminated[k] = ended = env.terminated(after)
+            earned = earned + torch.where(ended, env.terminal_reward(after), 0.0)
+        reward[k], state = earned, after
+        if env.terminates or ends_in_time:
+            torch.logical_or(terminated[k], after.t > spec.horizon - 0.5 * spec.dt, out=last[k])
+            state = restart(env, after, last[k], start.seed, start.row, start.step + k + 1)
         now = env.observe(state)
     dt = torch.full_like(reward, spec.dt)
     discount = torch.exp(-spec.discount_rate * dt) * ~terminated

@@ -47,9 +47,7 @@ class Agent(nn.Module, ABC, Generic[Batch]):
         """Learn from one batch; returns what is worth watching, under TensorBoard tags such as `train/q_loss`."""
 
     @final
-    def learn(
-        self, source: Source[Batch], iterations: int, *, callbacks: Iterable[Callback] = ()
-    ) -> dict[str, float]:
+    def learn(self, source: Source[Batch], iterations: int, *, callbacks: Iterable[Callback] = ()) -> dict[str, float]:
         """Gather and update, `iterations` times; returns the metrics of the last one."""
         from rlcore.training.trainer import Phase, run  # the trainer knows agents, not the other way round
 

@@ -1,7 +1,8 @@
 """Checkpoints: plain types and tensors, written whole or not at all, and never unpickled.
 
-A file starts with one line that names its format and the SHA-256 of the rest, so that a damaged or foreign file is refused
-before anything reads it; the rest is `torch.save` of dicts, lists, numbers, strings and tensors (`weights_only` loading).
+A file starts with one line that names its format and the SHA-256 of the rest, so that a damaged or foreign file is
+refused before anything reads it; the rest is `torch.save` of dicts, lists, numbers, strings and tensors (`weights_only`
+loading).
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ def read_state(path: Path) -> dict[str, Any]:
     if len(words) != 3 or words[0] != MAGIC:
         raise CheckpointError(f"{path} is not an rlcore checkpoint; it was written by another program")
     if words[1] != str(SCHEMA):
-        raise CheckpointError(f"{path} has checkpoint schema {words[1]}, this version reads {SCHEMA}; use the other version")
+        raise CheckpointError(
+            f"{path} has checkpoint schema {words[1]}, this version reads {SCHEMA}; use the other version"
+        )
     if hashlib.sha256(payload).hexdigest() != words[2]:
         raise CheckpointError(f"{path} is damaged: its checksum does not match; resume from an earlier checkpoint")
     try:

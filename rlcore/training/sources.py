@@ -1,4 +1,4 @@
-"""Sources: where an agent's batches come from. A source holds the environment and its place in time; the agent does not."""
+"""Where an agent's batches come from. A source holds the environment and its place in time; the agent does not."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Source(ABC, Generic[Batch]):
 
 
 class PathSource(Source[Trajectory]):
-    """Fresh whole paths at every call, from the initial law over `path_steps` control steps: offline, episodic learning."""
+    """Fresh whole paths at every call, from the initial law over `path_steps` control steps: episodic learning."""
 
     def __init__(self, env: Environment, paths: int, path_steps: int, *, seed: int) -> None:
         self.env, self.paths, self.path_steps, self.seed = env, paths, path_steps, seed
@@ -96,8 +96,8 @@ class RolloutSource(_Continuing[Transitions]):
 class ReplaySource(Source[Transitions]):
     """Rows drawn from a replay buffer, uniformly.
 
-    With a `feed`, every `draws_per_feed`-th call first adds the feed's newest batch to the buffer: the ratio of updates to
-    data is a number, not a loop.
+    With a `feed`, every `draws_per_feed`-th call first adds the feed's newest batch to the buffer: the ratio of
+    updates to data is a number, not a loop.
     """
 
     def __init__(

@@ -80,7 +80,7 @@ def run(
             metrics = dict(phase.update(batch)) if phase.update is not None else {}
             steps, simulated = sum(s.steps for s in sources), sum(s.simulated for s in sources)
             tick = Tick(policy, phase, Position(number, k + 1), before + k + 1, total, steps, simulated, metrics)
-            if any([callback(tick) is False for callback in callbacks]):  # every callback is called
+            if any([callback(tick) is False for callback in callbacks]):  # noqa: C419, every callback is called
                 return to_floats(metrics)
     return to_floats(metrics)
 

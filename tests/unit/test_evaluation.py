@@ -53,7 +53,9 @@ def test_burn_in_is_left_out() -> None:
     found = evaluate(ramp, Drift(horizon=math.inf, rate=0.5, noise=0.0), paths=2, steps=10, burn_in=2.0)
     expected = [0.1 * (1.0 + 2.0 + 0.1 * k) for k in range(10)]
     assert np.allclose(found.totals, sum(expected))
-    assert np.allclose(found.returns, sum((1.0 - math.exp(-0.05)) / 0.05 * math.exp(-0.05 * k) * r for k, r in enumerate(expected)))
+    assert np.allclose(
+        found.returns, sum((1.0 - math.exp(-0.05)) / 0.05 * math.exp(-0.05 * k) * r for k, r in enumerate(expected))
+    )
     assert found.mean_average_reward == pytest.approx(sum(expected))
 
 

@@ -1,0 +1,54 @@
+"""The command line: list, run, compare, verify, bench. Each verb imports what it needs and no more."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from rlcore.cli.run import run_command
+from rlcore.cli.verbs import bench_command, compare_command, list_command, verify_command
+from rlcore.errors import RlcoreError, unknown_name
+
+USAGE = """usage: rlcore VERB ...
+
+  list                                   environments, agents and experiments, each with one line
+  run EXPERIMENT [quick|paper] [...]     run an experiment over seeds and record it
+  compare RUN... [--tag TAG] [...]       one table and one figure over recorded runs
+  verify [SYSTEM] [--rows A,B] [--slow]  the acceptance table; exit code 0 only when every row holds
+  bench [NAME]                           throughput beside the peers installed
+
+`rlcore VERB --help` says more."""
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "list": list_command,
+    "run": run_command,
+    "compare": compare_command,
+    "verify": verify_command,
+    "bench": bench_command,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns 0, 1 (an acceptance row fails), 2 (a mistake of the user) or 130 (Ctrl-C)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if not words or words[0] in ("-h", "--help", "help"):
+            print(USAGE)
+            return 0
+        if words[0] == "--version":
+            from rlcore import __version__
+
+            print(__version__)
+            return 0
+        if words[0] not in VERBS:
+            raise unknown_name("verb", words[0], VERBS)
+        return VERBS[words[0]](words[1:])
+    except RlcoreError as error:
+        print(f"rlcore: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        print(f"rlcore: interrupted{''.join(f'; {text}' for text in interrupt.args)}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        sys.stderr.close()
+        return 0
