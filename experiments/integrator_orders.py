@@ -3,7 +3,8 @@
     rlcore run integrator_orders
 
 Strong errors are taken between a path and the exact solution driven by the same Brownian increments; weak errors are
-exact, because on linear problems the moments of a scheme follow from Gauss-Hermite quadrature over one step instead of samples.
+exact, because on linear problems the moments of a scheme follow from Gauss-Hermite quadrature over one step, without
+sampling.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlcore.checks import check_not_negative, check_positive
+from rlcore.checks import check_integer, check_not_negative, check_positive
 from rlcore.envs.control.linear_policies import LinearGaussian, square_root
 from rlcore.errors import ConfigError
 from rlcore.functional.linear_quadratic import (
@@ -31,6 +31,7 @@ def random_lq(
 
     M, N and R make a jointly convex cost, so a stabilising optimum exists for every seed and size.
     """
+    check_integer("state_dim, action_dim, seed", state_dim, action_dim, seed)
     if min(state_dim, action_dim) < 1:
         raise ConfigError(f"need state_dim, action_dim >= 1, got {state_dim} and {action_dim}")
     rng = np.random.default_rng(seed)

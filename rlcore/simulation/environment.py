@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlcore.checks import check_device, check_not_negative, check_positive, check_real, check_integer, check_shape
+from rlcore.checks import check_device, check_integer, check_not_negative, check_positive, check_real, check_shape
 from rlcore.errors import ConfigError, ShapeError
 
 

@@ -21,6 +21,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
+from rlcore.checks import check_integer
 from rlcore.errors import ConfigError
 from rlcore.simulation.environment import Dynamics, Integrator
 

@@ -2,8 +2,8 @@
 
 A row (one path) owns, in each stream, one endless sequence of standard normals z_0, z_1, ...; step k of a process with
 w noise components reads z_{kw}, ..., z_{kw+w-1}. Four neighbours come from one call of Philox4x32-10 and two Box-Muller
-pairs. So a path is the same whatever the batch it runs in, the number of steps per call and the number of processes, and
-a resume needs two integers instead of a saved generator.
+pairs. So a path is the same whatever the batch it runs in, the number of steps per call and the number of processes,
+and a resume needs two integers instead of a saved generator.
 
 Source: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 """

@@ -1,6 +1,7 @@
 """A tiny real experiment for the tests: replay, Adam, dropout (torch's global generator), two phases and an evaluation.
 
 As a script it runs in a forked process, kills it with SIGKILL at random moments, and resumes until it is finished.
+Every second kill waits for a new checkpoint, so that a run is met in its middle however fast the machine is.
 """
 
 from __future__ import annotations
@@ -106,22 +107,36 @@ def go(folder: Path, config: Config, seed: int, *, resume: bool, checkpoint_ever
         return recorder.finish(run(config, seed, recorder))
 
 
+def written_at(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def wait_for_checkpoint(path: Path, before: int) -> None:
+    """Return at the first checkpoint after `before`, or after 20 s."""
+    deadline = time.monotonic() + 20.0
+    while written_at(path) == before and time.monotonic() < deadline:
+        time.sleep(1e-3)
+
+
 def main(folder: Path, kills: int, seed: int) -> None:
     go(
         folder.with_name("warm-up"), Config(iterations=1), 3, resume=False
     )  # imports everything, so that kills meet training
-    moments = random.Random(seed)
+    moments, latest = random.Random(seed), folder / "checkpoints" / "latest.pt"
     for attempt in range(kills + 1):
+        before = written_at(latest)
         child = os.fork()
         if child == 0:
             resume = (folder / "config.json").exists()
             go(folder, Config(pause=1e-3), 3, resume=resume)
             os._exit(0)
         if attempt < kills:
-            time.sleep(moments.uniform(0.0, 0.5))
+            if attempt % 2:
+                wait_for_checkpoint(latest, before)
+            time.sleep(moments.uniform(0.0, 0.05))
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
-        reached = (folder / "checkpoints" / "latest.pt").exists()
+        reached = latest.exists()
         print(
             "killed after a checkpoint"
             if os.WIFSIGNALED(status) and reached
