@@ -43,7 +43,7 @@ class Config:
     """'cpu' or 'cuda'."""
 
 
-PRESETS = {"quick": Config(paths=64, seconds=150.0), "paper": Config()}
+PRESETS = {"quick": Config(paths=64, seconds=75.0), "paper": Config()}
 
 
 def value_features(x: Tensor) -> Tensor:  # [..., 1] -> [..., 2]

@@ -11,17 +11,21 @@ import torch
 from scipy.stats import qmc
 from torch import Tensor
 
-from rlcore.agents.martingale import Clstd, ClstdConfig
+from rlcore.agents.martingale import Clstd, ClstdConfig, Ctd, CtdConfig
 from rlcore.data import Trajectory
 from rlcore.envs.control.lqr import ERGODIC, LQ_B, ScalarLqr, ScalarLqrConfig
 from rlcore.envs.control.matrix_lqr import random_lq
 from rlcore.envs.control.ornstein_uhlenbeck import OrnsteinUhlenbeck, OrnsteinUhlenbeckConfig
+from rlcore.envs.control.pendulum import Pendulum
+from rlcore.envs.finance.mean_variance import MeanVariance, MeanVarianceConfig
 from rlcore.experiments import ergodic_lqr
 from rlcore.experiments.integrator_orders import THEORY, exact_linear, weak_errors
 from rlcore.functional.linear_quadratic import hjb_residual, solve_stationary
+from rlcore.nn.mlp import LinearInFeatures
 from rlcore.reporting.acceptance import Measurement, at_most, row, within
 from rlcore.simulation import Feedback, begin, rollout
 from rlcore.simulation.noise import philox
+from rlcore.training import PathSource
 
 STATES = np.linspace(-2.0, 2.0, 9)[:, None]
 
@@ -172,6 +176,44 @@ def clstd_sampled() -> Measurement:
     return Measurement("3.240e-2, 3.204e-3", ", ".join(f"{value:.3e}" for value in got), passed)
 
 
+@row("foundation", "ctd", "CTD(0) on OU at dt .1 settles where CLSTD(0) solves: theta_1, theta_0", "± .02")
+def ctd() -> Measurement:
+    """Stochastic approximation and linear solve have the same fixed point."""
+    env = OrnsteinUhlenbeck(OrnsteinUhlenbeckConfig(dt=0.1), dtype=torch.float64)
+    value = LinearInFeatures(features, 2, dtype=torch.float64)
+    agent = Ctd(torch.zeros_like, value, CtdConfig(learning_rate=0.3, decay=False))
+    agent.learn(PathSource(env, paths=4000, path_steps=10, seed=0), 150)
+    got, expected = value.theta.tolist(), env.clstd_fixed_point(0.1)
+    passed = largest_difference(got, expected) <= 0.02
+    return Measurement(
+        ", ".join(f"{value:.4f}" for value in expected), ", ".join(f"{value:.4f}" for value in got), passed
+    )
+
+
+@row("foundation", "pendulum-hjb", "pendulum: V hanging, level and at 1 rad, from the grid solution", "1 %, .1 %, .1 %")
+def pendulum_value() -> Measurement:
+    """The figures of a 481 x 481 grid."""
+    angles = torch.tensor([math.pi, 0.5 * math.pi, 1.0])
+    got = Pendulum().optimal_value(angles, torch.zeros(3)).tolist()
+    expected = (-6.751, -3.728, -3.223)
+    passed = all(abs(g - e) <= t * abs(e) for g, e, t in zip(got, expected, (0.01, 1e-3, 1e-3), strict=True))
+    return Measurement(
+        ", ".join(f"{value:.4f}" for value in expected), ", ".join(f"{value:.4f}" for value in got), passed
+    )
+
+
+@row("foundation", "mean-variance", "mean-variance: w*, variance, daily Sharpe ratio at mu .3, sigma .2", "1e-6, 1e-6, 1e-3")
+def mean_variance() -> Measurement:
+    """Closed forms against their published values."""
+    env = MeanVariance(MeanVarianceConfig(stock_return=0.3, volatility=0.2))
+    got = (env.optimal_multiplier(), env.terminal_variance(0.0), env.rebalanced_sharpe_ratio(252))
+    expected = (1.465581, 0.026232, 2.459)
+    passed = all(abs(g - e) <= t for g, e, t in zip(got, expected, (1e-6, 1e-6, 1e-3), strict=True))
+    return Measurement(
+        ", ".join(f"{value:.6f}" for value in expected), ", ".join(f"{value:.6f}" for value in got), passed
+    )
+
+
 @row(
     "foundation",
     "q-learning",
@@ -179,7 +221,7 @@ def clstd_sampled() -> Measurement:
     "see expected",
 )
 def q_learning() -> Measurement:
-    found = ergodic_lqr.run(replace(ergodic_lqr.PRESETS["paper"], paths=512), seed=0)
+    found = ergodic_lqr.run(ergodic_lqr.PRESETS["paper"], seed=0)
     got = [found[f"eval/{name}"] for name in ("gain", "offset", "variance", "policy_reward")]
     passed = (
         abs(got[0] + 0.354) <= 0.04
@@ -194,8 +236,6 @@ def q_learning() -> Measurement:
 
 @row("foundation", "held-state", "an ended path is absorbed: its state stays and it earns nothing", "0")
 def absorbed() -> Measurement:
-    from rlcore.envs.finance.mean_variance import MeanVariance
-
     env = MeanVariance()
     steps = round(env.spec.horizon / env.spec.dt)
     trajectory, end = rollout(env, Feedback(lambda x: 0.5 + 0.0 * x[:, :1]), begin(env, 64, seed=0), steps + 5)

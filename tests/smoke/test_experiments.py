@@ -25,7 +25,11 @@ def test_pendulum() -> None:
 @pytest.mark.parametrize("algorithm", ["PPO", "SAC"])
 def test_baseline(algorithm: str) -> None:
     config = replace(
-        baseline.PRESETS["quick"], algorithm=algorithm, simulated=80.0, updates=5, evaluations=1  # type: ignore[arg-type]
+        baseline.PRESETS["quick"],
+        algorithm=algorithm,
+        simulated=80.0,
+        updates=5,
+        evaluations=1,  # type: ignore[arg-type]
     )
     found = baseline.run(config, seed=0)
     assert math.isfinite(found["eval/return"])
