@@ -9,6 +9,7 @@ is ergodic; everything else is SB3's default unless the table below says so.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -89,8 +90,7 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
     model = make_model(config, env, copies, seed)
     measure = evaluator(env, Sb3Policy(model))
     total = round(config.simulated / env.spec.dt)
-    metric = "eval/return" if env.spec.discount_rate else "eval/average_reward"
-    recorder.hparams({"agent": config.algorithm, "dt": env.spec.dt}, [metric, "eval/gap"])
+    recorder.hparams({"agent": config.algorithm, "dt": env.spec.dt})
 
     class Watch(BaseCallback):
         """Evaluates at equal distances of physical time, under the tags of our agents."""
@@ -105,7 +105,9 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
                 recorder.log(self.num_timesteps, measure(), simulated=self.num_timesteps * env.spec.dt)
             return bool(self.num_timesteps < total)
 
+    began = time.perf_counter()
     model.learn(total, callback=Watch())
+    speed = model.num_timesteps / (time.perf_counter() - began)
     result = dict(measure())
-    recorder.log(model.num_timesteps, result, simulated=model.num_timesteps * env.spec.dt)
+    recorder.log(model.num_timesteps, result | {"time/fps": speed}, simulated=model.num_timesteps * env.spec.dt)
     return result

@@ -65,7 +65,7 @@ def problems() -> list[Problem]:
     best = ergodic_lqr.average_reward_optimum(ScalarLqr(ERGODIC))
     return [
         Problem(
-            "ergodic_lqr", "Ergodic LQ", "eval/average_reward", "reward per second", best, lqr.paths * lqr.seconds, 1000
+            "ergodic_lqr", "Ergodic LQ", "eval/average_reward", "reward per second", best, lqr.paths * lqr.seconds, 1500
         ),
         Problem(
             "pendulum",
@@ -74,7 +74,7 @@ def problems() -> list[Problem]:
             "discounted return",
             pendulum.return_optimum(Pendulum()),
             swing.paths * swing.seconds,
-            2400,
+            3500,
         ),
     ]
 

@@ -43,7 +43,7 @@ class Config:
     """'cpu' or 'cuda'."""
 
 
-PRESETS = {"quick": Config(paths=64, seconds=75.0), "paper": Config()}
+PRESETS = {"quick": Config(paths=64, seconds=100.0), "paper": Config()}
 
 
 def value_features(x: Tensor) -> Tensor:  # [..., 1] -> [..., 2]
@@ -95,7 +95,7 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
     agent = make_agent(env, config).to(env.device)
     source = RolloutSource(env, config.paths, steps_in(config.update_interval, config.dt), seed=seed)
     iterations = steps_in(config.seconds, config.update_interval)
-    recorder.hparams({"agent": "q_learning", "rate": config.rate, "dt": config.dt}, ["eval/average_reward", "eval/gap"])
+    recorder.hparams({"agent": "q-learning", "rate": config.rate, "dt": config.dt})
     metrics = recorder.train(
         agent,
         [Phase("online", source, iterations, agent.update)],

@@ -116,7 +116,7 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
         draws_per_feed=config.updates_per_gather,
     )
     iterations = config.updates_per_gather * math.ceil(config.seconds / config.gather_interval)
-    recorder.hparams({"agent": "q_learning", "rate": config.rate, "dt": config.dt}, ["eval/return", "eval/gap"])
+    recorder.hparams({"agent": "q-learning", "rate": config.rate, "dt": config.dt})
     return recorder.train(
         agent,
         [Phase("online", source, iterations, agent.update)],

@@ -202,7 +202,12 @@ def pendulum_value() -> Measurement:
     )
 
 
-@row("foundation", "mean-variance", "mean-variance: w*, variance, daily Sharpe ratio at mu .3, sigma .2", "1e-6, 1e-6, 1e-3")
+@row(
+    "foundation",
+    "mean-variance",
+    "mean-variance: w*, variance, daily Sharpe ratio at mu .3, sigma .2",
+    "1e-6, 1e-6, 1e-3",
+)
 def mean_variance() -> Measurement:
     """Closed forms against their published values."""
     env = MeanVariance(MeanVarianceConfig(stock_return=0.3, volatility=0.2))

@@ -43,8 +43,8 @@ class Recorder:
     def log(self, step: int, values: Mapping[str, Any], *, simulated: float = 0.0) -> None:
         """Record values at `step` environment steps and `simulated` seconds of physical time."""
 
-    def hparams(self, values: Mapping[str, float | str | bool], metrics: Iterable[str]) -> None:
-        """Fill TensorBoard's hparams tab: settings, and the tags to compare them by."""
+    def hparams(self, values: Mapping[str, float | str | bool]) -> None:
+        """Fill TensorBoard's hparams tab with settings; it lists every scalar beside them."""
 
     def figure_path(self, name: str) -> Path | None:
         """Where to save the figure `name`; None when nothing is to be written."""
@@ -191,7 +191,7 @@ class RunFolder(Recorder):
         if not self.replaying:
             self.logger().write(step, values, simulated=simulated)
 
-    def hparams(self, values: Mapping[str, float | str | bool], metrics: Iterable[str]) -> None:
+    def hparams(self, values: Mapping[str, float | str | bool]) -> None:
         if not self.replaying:
             self.logger()
             assert self.tensorboard is not None

@@ -53,7 +53,7 @@ def train(recorder: Recorder, agent: Still | None = None, iterations: int = 10, 
 
 def test_a_run_folder_holds_everything(tmp_path: Path) -> None:
     with RunFolder(tmp_path / "run", Config(), silent=True) as recorder:
-        recorder.hparams({"rate": 0.1}, ["eval/return"])
+        recorder.hparams({"rate": 0.1})
         result = recorder.finish(train(recorder, evaluate=lambda: {"eval/return": 2.0}, evaluate_every=5))
         recorder.figure_path("curve.png").write_bytes(b"")
     assert result == {"train/steps": 100.0, "eval/return": 2.0}
