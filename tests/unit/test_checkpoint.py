@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,13 @@ import torch
 from rlcore.errors import CheckpointError, FolderError
 from rlcore.training.checkpoint import MAGIC, SCHEMA, read_state, write_state
 
+MARK = Path(tempfile.gettempdir()) / "rlcore-was-here"
 STATE = {"weights": torch.arange(4.0), "numbers": [1, 2.5, None, "text"], "nested": {"on": True}}
 
 
 class Malicious:
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.system, ("touch /tmp/rlcore-was-here",)
+        return os.system, (f"touch {MARK}",)
 
 
 def sealed(payload: bytes, schema: int = SCHEMA) -> bytes:
@@ -64,7 +66,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("by_torch", [True, False])
 def test_a_pickle_is_never_executed(tmp_path: Path, by_torch: bool) -> None:
-    mark = Path("/tmp/rlcore-was-here")
+    mark = MARK
     mark.unlink(missing_ok=True)
     if by_torch:
         torch.save({"weights": Malicious()}, tmp_path / "payload")
