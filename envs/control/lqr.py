@@ -139,19 +139,20 @@ class ScalarLqr(ControlledDiffusion):
             action_high=k.action_bound,
         )
         super().__init__(spec, EulerMaruyama(k.substeps), dtype=dtype, device=device)
-        self._zero = torch.zeros((), dtype=dtype, device=self.device)
+        # a product with a tensor of one number takes half as long as one with a Python number
+        self._zero, self._A, self._C = (torch.tensor(v, dtype=dtype, device=self.device) for v in (0.0, k.A, k.C))
 
     def initial_state(self, noise: Tensor) -> EnvState:
         t = torch.zeros(noise.shape[0], dtype=torch.float64, device=noise.device)
         return EnvState(t, self.config.x0 + self.config.initial_sd * noise)
 
     def drift(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:  # [B], [B, 1], [B, 1] -> [B, 1]
-        return torch.add(self.config.A * x, u, alpha=self.config.B)
+        return torch.add(self._A * x, u, alpha=self.config.B)
 
     def diffusion(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:  # -> [B, 1, w]
         parts = []
         if self._multiplicative:
-            parts.append(torch.add(self.config.C * x, u, alpha=self.config.D))
+            parts.append(torch.add(self._C * x, u, alpha=self.config.D))
         if self._additive:
             parts.append(torch.full_like(x, self.config.sigma))
         if not parts:

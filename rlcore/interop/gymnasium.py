@@ -124,7 +124,9 @@ class GymVectorEnv(VectorEnv[Floats, Floats, NDArray[Any]]):
 
     def info(self, rows: Bools) -> dict[str, Any]:
         """Time and control interval of these rows, with Gymnasium's masks."""
-        t, dt = np.where(rows, self.stepper.seconds(), 0.0), np.where(rows, self.env.spec.dt, 0.0)
+        t, dt = self.stepper.seconds(), np.full(self.num_envs, self.env.spec.dt)
+        if not rows.all():
+            t[~rows] = dt[~rows] = 0.0
         return {"t": t, "_t": rows.copy(), "dt": dt, "_dt": rows.copy()}
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
