@@ -65,8 +65,10 @@ def noise_chunks(
             for stream, width in zip((Stream.PROCESS, Stream.ACTION), widths, strict=True)
         )
         none = torch.zeros(start.batch, 0, dtype=env.dtype, device=env.device)
+        process_at = [none] * count if process is None else process.unbind()
+        action_at = [None] * count if action is None else action.unbind()
         for k in range(count):
-            yield first + k, none if process is None else process[k], None if action is None else action[k]
+            yield first + k, process_at[k], action_at[k]
 
 
 @torch.no_grad()
@@ -90,9 +92,10 @@ def rollout(
     reward = torch.empty(steps, batch, dtype=env.dtype, device=env.device)
     terminated = torch.zeros(steps, batch, dtype=torch.bool, device=env.device)
     t[0], obs[0] = state.t[0], env.observe(state)
+    t_at, obs_at, action_at, reward_at = t.unbind(), obs.unbind(), action.unbind(), reward.unbind()  # views, made once
     over = env.terminated(state)
     for k, process_noise, action_noise in noise_chunks(env, 0 if deterministic else policy.noise_dim, start, steps):
-        u = policy.act(obs[k], noise=action_noise)
+        u = policy.act(obs_at[k], noise=action_noise)
         after, earned = env.transition(state, u, process_noise)
         if env.terminates:
             ended = env.terminated(after)
@@ -100,7 +103,10 @@ def rollout(
             after = EnvState(after.t, torch.where(over.unsqueeze(1), state.x, after.x))  # an ended path is absorbed
             terminated[k] = over = over | ended
         state = after
-        t[k + 1], obs[k + 1], action[k], reward[k] = state.t[0], env.observe(state), u, earned
+        t_at[k + 1].copy_(state.t[0])
+        obs_at[k + 1].copy_(env.observe(state))
+        action_at[k].copy_(u)
+        reward_at[k].copy_(earned)
     dt = torch.full((steps,), spec.dt, dtype=torch.float64, device=env.device)
     return Trajectory(t, obs, action, reward, dt, terminated), start._replace(env=state, step=start.step + steps)
 
