@@ -3,7 +3,8 @@
     rlcore run baseline quick --algorithm SAC --problem pendulum
 
 "Fairly" means: the reward of a step is its rate times dt, and gamma = exp(-beta dt), with beta = 1/s where the problem
-is ergodic; everything else is SB3's default unless the table below says so.
+is ergodic. Sizes of networks, rollouts and batches, and SAC's learning rate and update schedule, are set in
+`make_model`; everything else is SB3's default.
 """
 
 from __future__ import annotations

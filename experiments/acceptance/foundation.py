@@ -35,14 +35,22 @@ def largest_difference(got: Sequence[float], expected: Sequence[float]) -> float
     return max(abs(a - b) for a, b in zip(got, expected, strict=True))
 
 
-@row("foundation", "lq-ergodic", "ergodic LQ: k2, k1, gain, offset, variance, V*", "1e-6 abs")
+def each_within(got: Sequence[float], expected: Sequence[float], tolerances: Sequence[float]) -> Measurement:
+    """Holds when every figure is within its own absolute tolerance."""
+    passed = all(abs(g - e) <= t for g, e, t in zip(got, expected, tolerances, strict=True))
+    wanted, found = (", ".join(f"{value:.6f}" for value in values) for values in (expected, got))
+    return Measurement(wanted, found, passed)
+
+
+@row("foundation", "lq-ergodic", "ergodic LQ: k2, k1, gain, offset, variance, reward with entropy, V*", "1e-6 abs")
 def lq_ergodic() -> Measurement:
     """Closed forms: k2 = (1 - sqrt 7) / 2, and what follows from it."""
     best = ScalarLqr(ERGODIC).solution()
     k2 = 0.5 * (1.0 - math.sqrt(7.0))
     k1, precision = -0.2915026, 2.0 - k2
     got = [best.K.item(), best.k.item(), best.gain.item(), best.offset.item(), best.covariance.item()]
-    expected = [k2, k1, -1.0 / precision, -2.0 / precision, 0.1 / precision]
+    got += [best.value_per_second, ergodic_lqr.average_reward_optimum(ScalarLqr(ERGODIC))]
+    expected = [k2, k1, -1.0 / precision, -2.0 / precision, 0.1 / precision, 0.6333742, 2.0 / precision]
     return at_most(largest_difference(got, expected), 1e-6)
 
 
@@ -183,11 +191,7 @@ def ctd() -> Measurement:
     value = LinearInFeatures(features, 2, dtype=torch.float64)
     agent = Ctd(torch.zeros_like, value, CtdConfig(learning_rate=0.3, decay=False))
     agent.learn(PathSource(env, paths=4000, path_steps=10, seed=0), 150)
-    got, expected = value.theta.tolist(), env.clstd_fixed_point(0.1)
-    passed = largest_difference(got, expected) <= 0.02
-    return Measurement(
-        ", ".join(f"{value:.4f}" for value in expected), ", ".join(f"{value:.4f}" for value in got), passed
-    )
+    return each_within(value.theta.tolist(), env.clstd_fixed_point(0.1), (0.02, 0.02))
 
 
 @row("foundation", "pendulum-hjb", "pendulum: V hanging, level and at 1 rad, from the grid solution", "1 %, .1 %, .1 %")
@@ -196,10 +200,7 @@ def pendulum_value() -> Measurement:
     angles = torch.tensor([math.pi, 0.5 * math.pi, 1.0])
     got = Pendulum().optimal_value(angles, torch.zeros(3)).tolist()
     expected = (-6.751, -3.728, -3.223)
-    passed = all(abs(g - e) <= t * abs(e) for g, e, t in zip(got, expected, (0.01, 1e-3, 1e-3), strict=True))
-    return Measurement(
-        ", ".join(f"{value:.4f}" for value in expected), ", ".join(f"{value:.4f}" for value in got), passed
-    )
+    return each_within(got, expected, [share * abs(e) for share, e in zip((0.01, 1e-3, 1e-3), expected, strict=True)])
 
 
 @row(
@@ -213,10 +214,7 @@ def mean_variance() -> Measurement:
     env = MeanVariance(MeanVarianceConfig(stock_return=0.3, volatility=0.2))
     got = (env.optimal_multiplier(), env.terminal_variance(0.0), env.rebalanced_sharpe_ratio(252))
     expected = (1.465581, 0.026232, 2.459)
-    passed = all(abs(g - e) <= t for g, e, t in zip(got, expected, (1e-6, 1e-6, 1e-3), strict=True))
-    return Measurement(
-        ", ".join(f"{value:.6f}" for value in expected), ", ".join(f"{value:.6f}" for value in got), passed
-    )
+    return each_within(got, expected, (1e-6, 1e-6, 1e-3))
 
 
 @row(
