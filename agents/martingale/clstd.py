@@ -1,9 +1,11 @@
 """Continuous least-squares temporal differences: policy evaluation as one linear solve.
 
-    sum_k xi_k delta_k = 0,  delta_k = J(X_{k+1}) - J(X_k) + r_k dt - beta J(X_k) dt,  J = phi . theta,  xi = phi
+    sum_k xi_k delta_k = 0,   delta_k = J(X_{k+1}) - J(X_k) + r_k dt - beta J(X_k) dt,   J = phi . theta
 
 The process exp(-beta t) J(X_t) plus the discounted reward earned so far is a martingale exactly when J is the value
-function; its increments are then orthogonal to every adapted test function, and with linear J the condition is linear.
+function; its increments are then orthogonal to every adapted test function xi, and with linear J the condition is
+linear. xi = phi is CLSTD(0), its trace CLSTD(lambda); the rule of the increments and what else runs per second are
+arguments.
 Source: Jia and Zhou, JMLR 23 (2022) 154, section 4.2.
 """
 
@@ -15,9 +17,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rlcore.agents.martingale.least_squares import Features, NormalEquations, Running, blocks, regressors
 from rlcore.checks import check_finite, check_not_negative
 from rlcore.data import Trajectory
-from rlcore.errors import NumericsError
+from rlcore.functional.increments import Increments, Left, check_times
+from rlcore.functional.test_functions import GRADIENT, TestFunction, largest_share
 from rlcore.training.agent import Agent, Metrics
 
 
@@ -32,25 +36,34 @@ class ClstdConfig:
 
 
 class Clstd(Agent[Trajectory]):
-    """CLSTD(0): accumulates the normal equations of every trajectory it is shown and solves them, in float64."""
+    """CLSTD(0) and CLSTD(lambda): adds every trajectory to the normal equations and solves them, in float64.
+
+    With `running` the unknown rates are solved for as well: `ERGODIC` gives `rates` = the average reward (leave the
+    constant out of the features then), centred action features make data of another policy admissible.
+    """
 
     theta: Tensor  # [p]
-    gram: Tensor  # [p, p]
-    target: Tensor  # [p]
+    rates: Tensor  # [r] per second
 
     def __init__(
         self,
         policy: Callable[[Tensor], Tensor],  # [B, d] -> [B, m], the law under judgement
-        features: Callable[[Tensor], Tensor],  # phi: [..., d] -> [..., p]
+        features: Features,  # phi: [..., d] -> [..., p]
         n_features: int,
         config: ClstdConfig = ClstdConfig(),
+        *,
+        rule: Callable[[float], Increments] = Left,
+        test: TestFunction = GRADIENT,
+        running: Running | None = None,
     ) -> None:
         super().__init__()
-        check_not_negative("discount_rate", config.discount_rate, "1/s")
         check_not_negative("ridge", config.ridge)
         self.policy, self.features, self.config = policy, features, config
-        for name, shape in {"theta": (n_features,), "gram": (n_features,) * 2, "target": (n_features,)}.items():
-            self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
+        self.rule, self.test, self.running = rule(config.discount_rate), test, running
+        n_rates = 0 if running is None else running.count
+        self.equations = NormalEquations(n_features + n_rates, n_features + n_rates, config.ridge)
+        for name, size in {"theta": n_features, "rates": n_rates}.items():
+            self.register_buffer(name, torch.zeros(size, dtype=torch.float64))
 
     def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:
         return self.policy(obs)
@@ -59,21 +72,33 @@ class Clstd(Agent[Trajectory]):
         """J(x), the estimated value."""
         return self.features(obs).double() @ self.theta
 
+    def test_functions(self, batch: Trajectory) -> Tensor:  # -> [K, B, p + r]
+        """xi of every step, 0 where the rule has no increment."""
+        usable = self.rule.usable(batch).unsqueeze(-1)
+        xi = self.test.forward(self.features(batch.obs[:-1]).double(), batch)
+        if self.running is not None:
+            xi = torch.cat([xi, self.running.rates(batch.obs[:-1], batch.action).double()], dim=-1)
+        return xi * usable
+
+    @torch.no_grad()
     def update(self, batch: Trajectory) -> Metrics:
-        phi = self.features(batch.obs).double()  # [K+1, B, p]
-        dt = batch.dt[:, None, None]
-        xi = (phi[:-1] * batch.alive.unsqueeze(-1)).flatten(0, 1)  # [K B, p]
-        change = phi[1:] * ~batch.terminated.unsqueeze(-1) - (1.0 + self.config.discount_rate * dt) * phi[:-1]
-        self.gram -= xi.T @ change.flatten(0, 1)
-        self.target += xi.T @ batch.reward.double().flatten()
-        normal = self.gram + self.config.ridge * torch.eye(len(self.theta), dtype=torch.float64, device=phi.device)
-        condition = torch.linalg.cond(normal)
-        if not bool(condition < 1e14):
-            raise NumericsError(
-                f"the normal matrix is singular (condition {float(condition):.1e}); "
-                "use fewer features, more data or a ridge"
-            )
-        self.theta.copy_(torch.linalg.solve(normal, self.target))
-        check_finite("theta", self.theta)
-        residual = batch.reward.double() + change @ self.theta  # [K, B]
-        return {"train/residual_mean": residual.mean(), "train/condition": condition}
+        check_times(batch)
+        total, rows, share = torch.zeros_like(self.equations.target), 0, 0.0
+        earned_total = 0.0
+        for part in blocks(batch):
+            xi = self.test_functions(part).flatten(0, 1)  # [K B, p + r]
+            change = regressors(part, self.features, self.rule, self.running).flatten(0, 1)
+            earned = self.rule.earned(part).double().flatten()
+            self.equations.add(xi, -change, earned)
+            total, rows = total + change.sum(0), rows + len(earned)
+            earned_total = earned_total + earned.sum()
+            share = max(share, float(largest_share(xi)) * len(earned))
+        solution, condition = self.equations.solve()
+        check_finite("theta", solution)
+        self.theta.copy_(solution[: len(self.theta)])
+        self.rates.copy_(solution[len(self.theta) :])
+        return {
+            "train/residual_mean": (earned_total + total @ solution) / rows,
+            "train/condition": condition,
+            "train/test_function_share": share / rows,
+        }

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
-from scipy.stats import qmc
 from torch import Tensor
 
 from rlcore.agents.martingale import Clstd, ClstdConfig, Ctd, CtdConfig
@@ -19,27 +17,16 @@ from rlcore.envs.control.ornstein_uhlenbeck import OrnsteinUhlenbeck, OrnsteinUh
 from rlcore.envs.control.pendulum import Pendulum
 from rlcore.envs.finance.mean_variance import MeanVariance, MeanVarianceConfig
 from rlcore.experiments import ergodic_lqr
+from rlcore.experiments.exact_samples import balanced_steps
 from rlcore.experiments.integrator_orders import THEORY, exact_linear, weak_errors
 from rlcore.functional.linear_quadratic import hjb_residual, solve_stationary
 from rlcore.nn.mlp import LinearInFeatures
-from rlcore.reporting.acceptance import Measurement, at_most, row, within
+from rlcore.reporting.acceptance import Measurement, at_most, each_within, largest_difference, row, within
 from rlcore.simulation import Feedback, begin, rollout
 from rlcore.simulation.noise import philox
 from rlcore.training import PathSource
 
 STATES = np.linspace(-2.0, 2.0, 9)[:, None]
-
-
-def largest_difference(got: Sequence[float], expected: Sequence[float]) -> float:
-    """The largest of |a - b|."""
-    return max(abs(a - b) for a, b in zip(got, expected, strict=True))
-
-
-def each_within(got: Sequence[float], expected: Sequence[float], tolerances: Sequence[float]) -> Measurement:
-    """Holds when every figure is within its own absolute tolerance."""
-    passed = all(abs(g - e) <= t for g, e, t in zip(got, expected, tolerances, strict=True))
-    wanted, found = (", ".join(f"{value:.6f}" for value in values) for values in (expected, got))
-    return Measurement(wanted, found, passed)
 
 
 @row("foundation", "lq-ergodic", "ergodic LQ: k2, k1, gain, offset, variance, reward with entropy, V*", "1e-6 abs")
@@ -129,21 +116,6 @@ def clstd_error(dt: float, trajectory: Trajectory) -> float:
     agent = Clstd(torch.zeros_like, features, 2, ClstdConfig(discount_rate=0.5))
     agent.update(trajectory)
     return float(agent.theta[0]) - OrnsteinUhlenbeck(OrnsteinUhlenbeckConfig(dt=dt)).theta()[0]
-
-
-def balanced_steps(dt: float, exponent: int = 18) -> Trajectory:
-    """One step from each of 2^exponent quasi-random stationary states, with quasi-random noise."""
-    env = OrnsteinUhlenbeck(OrnsteinUhlenbeckConfig(dt=dt), dtype=torch.float64)
-    uniform = torch.as_tensor(qmc.Sobol(2, seed=0).random_base2(exponent))
-    z = torch.special.ndtri(uniform.clamp(1e-12, 1.0 - 1e-12))
-    z = torch.cat([z, z * z.new_tensor([1.0, -1.0])])  # every state with both signs of its noise
-    z = z / z.square().mean(0).sqrt()
-    state = env.initial_state(z[:, :1])
-    after, reward = env.transition(state, torch.zeros_like(state.x), z[:, 1:])
-    obs = torch.stack([state.x, after.x])
-    time = torch.tensor([0.0, dt], dtype=torch.float64)
-    ended = torch.zeros(1, len(z), dtype=torch.bool)
-    return Trajectory(time, obs, torch.zeros(1, len(z), 1), reward.unsqueeze(0), time[1:], ended)
 
 
 @row("foundation", "clstd-slope", "CLSTD(0) on OU: slope of the error of theta_1 in dt, from balanced samples", "± .05")

@@ -112,6 +112,18 @@ def at_most(got: float, bound: float) -> Measurement:
     return Measurement(f"<= {bound:.6g}", float(got), bool(got <= bound))
 
 
+def largest_difference(got: Sequence[float], expected: Sequence[float]) -> float:
+    """The largest of |a - b|."""
+    return max(abs(a - b) for a, b in zip(got, expected, strict=True))
+
+
+def each_within(got: Sequence[float], expected: Sequence[float], tolerances: Sequence[float]) -> Measurement:
+    """Holds when every figure is within its own absolute tolerance."""
+    passed = all(abs(g - e) <= t for g, e, t in zip(got, expected, tolerances, strict=True))
+    wanted, found = (", ".join(f"{value:.6f}" for value in values) for values in (expected, got))
+    return Measurement(wanted, found, passed)
+
+
 def run_rows(
     rows: Sequence[Row],
     *,

@@ -16,7 +16,8 @@ from rlcore.data import ReplayBuffer
 from rlcore.envs.control.lqr import ERGODIC, LQ_B, ScalarLqr
 from rlcore.envs.control.ornstein_uhlenbeck import OrnsteinUhlenbeck, OrnsteinUhlenbeckConfig
 from rlcore.errors import ConfigError, NumericsError
-from rlcore.experiments.acceptance.foundation import balanced_steps, clstd_error
+from rlcore.experiments.acceptance.foundation import clstd_error
+from rlcore.experiments.exact_samples import balanced_steps
 from rlcore.functional import truncated
 from rlcore.nn.mlp import LinearInFeatures
 from rlcore.nn.quadratic_q import BoxQuadraticQ, QuadraticQ

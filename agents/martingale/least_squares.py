@@ -1,0 +1,101 @@
+"""What the linear solvers of policy evaluation share: normal equations, and what a martingale subtracts per second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rlcore.data import Trajectory
+from rlcore.errors import NumericsError
+from rlcore.functional.increments import Increments, per_step
+
+Features = Callable[[Tensor], Tensor]  # [..., d] -> [..., p]
+
+BLOCK_ROWS = 1 << 14  # rows worked on at once: their features stay in the cache
+
+
+@dataclass(frozen=True)
+class Running:
+    """Unknown rates that the martingale subtracts: sum_j eta_j psi_j(x, a) per second, with test functions psi.
+
+    psi = 1 is the ergodic problem, eta the average reward. psi with E_pi[psi(x, .)] = 0 makes the evaluation of a
+    policy pi right under data of any other: eta . psi is then q, and no importance weights are needed.
+    """
+
+    rates: Callable[[Tensor, Tensor], Tensor]  # [..., d], [..., m] -> [..., r]
+    count: int
+
+
+def _ones(obs: Tensor, action: Tensor) -> Tensor:
+    return torch.ones_like(obs[..., :1])
+
+
+ERGODIC = Running(_ones, 1)
+
+
+def centred(features: Callable[[Tensor, Tensor], Tensor], expected: Callable[[Tensor], Tensor], count: int) -> Running:
+    """psi(x, a) = features(x, a) - E_pi[features(x, .)], the second given as a function of x."""
+    return Running(lambda obs, action: features(obs, action) - expected(obs), count)
+
+
+class NormalEquations(nn.Module):
+    """sum_k l_k r_k' theta = sum_k l_k y_k, accumulated in float64 and solved on demand."""
+
+    gram: Tensor  # [q, p]
+    target: Tensor  # [q]
+
+    def __init__(self, equations: int, unknowns: int, ridge: float = 0.0) -> None:
+        super().__init__()
+        self.ridge = ridge
+        self.register_buffer("gram", torch.zeros(equations, unknowns, dtype=torch.float64))
+        self.register_buffer("target", torch.zeros(equations, dtype=torch.float64))
+
+    def add(self, left: Tensor, right: Tensor, y: Tensor) -> None:  # [N, q], [N, p], [N]
+        self.gram += left.T @ right
+        self.target += left.T @ y
+
+    def solve(self) -> tuple[Tensor, Tensor]:
+        """theta [p] and the condition number of the matrix."""
+        normal = self.gram + self.ridge * torch.eye(*self.gram.shape, dtype=torch.float64, device=self.gram.device)
+        if not bool(normal.isfinite().all()):
+            raise NumericsError(
+                "the normal matrix is not finite; look for NaN in the data or features that overflow under it"
+            )
+        condition = torch.linalg.cond(normal)
+        if not bool(condition < 1e14):
+            raise NumericsError(
+                f"the normal matrix is singular (condition {float(condition):.1e}); "
+                "use fewer features, more data or a ridge"
+            )
+        return torch.linalg.solve(normal, self.target), condition
+
+
+def blocks(batch: Trajectory) -> Iterator[Trajectory]:
+    """The batch in pieces of whole paths, small enough for the cache."""
+    steps, paths = batch.reward.shape
+    width = max(1, BLOCK_ROWS // steps)
+    if width >= paths:
+        yield batch
+        return
+    for start in range(0, paths, width):
+        part = slice(start, start + width)
+        yield Trajectory(
+            batch.t,
+            batch.obs[:, part],
+            batch.action[:, part],
+            batch.reward[:, part],
+            batch.dt,
+            batch.terminated[:, part],
+        )
+
+
+def regressors(batch: Trajectory, features: Features, rule: Increments, running: Running | None) -> Tensor:
+    """The derivative of every increment by (theta, eta): [K, B, p + r]."""
+    change = rule.change(lambda obs: features(obs).double(), batch)
+    if running is None:
+        return change
+    psi = running.rates(batch.obs[:-1], batch.action).double()
+    return torch.cat([change, -psi * per_step(batch.dt, psi)], dim=-1)
