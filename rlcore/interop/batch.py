@@ -7,6 +7,7 @@ anew does so as in `rollout_with_reset`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -67,18 +68,21 @@ class BatchStepper:
         self.chunk = min(CHUNK_STEPS, max(1, CHUNK_NUMBERS // max(1, num_envs * env.step_noise_dim)))
         self.numpy_dtype = np.float32 if env.dtype == torch.float32 else np.float64
         self.over = np.ones(num_envs, dtype=bool)  # rows whose episode has ended and that wait for a reset
+        self.waiting = True  # whether there is such a row
+        self.safe_until: float = 0.0  # no row reaches its time limit before this control step
         self.started = False
         start = begin(env, num_envs, seed=0)  # checks num_envs and the contract of the environment
         self.state, self.row, self.count, self.seed = start
         self.began = np.zeros(num_envs, dtype=np.int64)  # the control step at which each episode began
-        self.noise = torch.empty(0)
+        self.noise: Sequence[Tensor] = ()  # [B, w] of each step from noise_from on: views, made once per chunk
         self.noise_from = 0
 
     def begin(self, seed: int, first_row: int = 0) -> Floats:
         """Start every row from a seed; the rows are first_row, first_row + 1, ..."""
         self.state, self.row, self.count, self.seed = begin(self.env, self.num_envs, seed=seed, first_row=first_row)
-        self.noise, self.started = self.noise[:0], True
-        self.over[:], self.began[:] = False, 0
+        self.noise, self.started = (), True
+        self.over, self.waiting = np.zeros(self.num_envs, dtype=bool), False
+        self.began[:], self.safe_until = 0, 0.0
         return self.observe()
 
     @torch.inference_mode()
@@ -88,15 +92,20 @@ class BatchStepper:
             self.count += 1  # they began at this very step: its initial noise is spent
         fresh = self.env.initial_state(initial_noise(self.env, self.seed, self.row, self.count))
         self.state = select(rows, fresh, self.state)
-        self.over[rows], self.began[rows] = False, self.count
+        self.over[rows], self.began[rows], self.safe_until = False, self.count, 0.0
+        self.waiting = bool(self.over.any())
         return self.observe()
 
     @torch.inference_mode()
     def step(self, action: Any, hold: Bools | None = None) -> Step:
         """One control interval under action [B, m]; the rows in `hold` stay where they are and earn nothing."""
         moves = None if hold is None else ~hold
-        self.check_started(self.over if moves is None else self.over & moves)
+        if self.waiting:
+            self.check_started(self.over if moves is None else self.over & moves)
         after, earned = self.env.transition(self.state, self.action(action, moves), self.process_noise())
+        if hold is None and not self.may_end():
+            self.state, self.count = after, self.count + 1
+            return Step(self.observe(), as_floats(earned), *(np.zeros(self.num_envs, bool) for _ in range(2)))
         if hold is not None:
             after = select(hold, self.state, after)
         terminated = np.zeros(self.num_envs, bool)
@@ -110,7 +119,21 @@ class BatchStepper:
             reward[hold], terminated = 0.0, terminated & ~hold
         self.state, self.count = after, self.count + 1
         self.over = terminated | truncated
+        self.waiting = bool(self.over.any())
         return Step(self.observe(), reward, terminated.copy(), truncated)
+
+    def may_end(self) -> bool:
+        """Whether the coming step can end an episode: it terminates, or the oldest row may reach its limit."""
+        if self.env.terminates or self.waiting:
+            return True
+        if self.count < self.safe_until:
+            return False
+        oldest = int(self.began.min())
+        if math.isinf(self.latest):
+            self.safe_until = math.inf
+        else:
+            self.safe_until = oldest + math.floor(self.latest / self.env.spec.dt) - 1  # one step short, for rounding
+        return self.count >= self.safe_until
 
     def observe(self) -> Floats:  # -> [B, d]
         return as_floats(self.env.observe(self.state))
@@ -131,9 +154,9 @@ class BatchStepper:
             self.noise_from = self.count
             if env.step_noise_dim:
                 numbers = (self.count, self.chunk, env.step_noise_dim)
-                self.noise = step_noise(self.seed, self.row, Stream.PROCESS, *numbers, env.dtype)
+                self.noise = step_noise(self.seed, self.row, Stream.PROCESS, *numbers, env.dtype).unbind()
             else:
-                self.noise = torch.zeros(self.chunk, self.num_envs, 0, dtype=env.dtype, device=env.device)
+                self.noise = [torch.zeros(self.num_envs, 0, dtype=env.dtype, device=env.device)] * self.chunk
         return self.noise[place]
 
     def action(self, value: Any, moves: Bools | None) -> Tensor:  # -> [B, m]
@@ -141,8 +164,8 @@ class BatchStepper:
         shape = (self.num_envs, self.env.spec.action_dim)
         check_action_shape(value, shape)
         action = np.array(value, dtype=self.numpy_dtype)
-        finite = np.isfinite(action)
-        if not finite.all():
+        if not math.isfinite(np.vdot(action, action)):  # one cheap call; finite numbers may still overflow in it
+            finite = np.isfinite(action)
             bad = ~finite.all(axis=1) if moves is None else ~finite.all(axis=1) & moves
             if bad.any():
                 raise NumericsError(f"action must be finite, got {action[bad][0].tolist()} in row {int(bad.argmax())}")

@@ -92,7 +92,7 @@ class GymVectorEnv(VectorEnv[Floats, Floats, NDArray[Any]]):
             obs = self.stepper.begin(self.np_random_seed or 0, first_row or 0)
         else:
             obs = self.stepper.restart(np.ones(self.num_envs, dtype=bool))
-        return obs, self.info(np.ones(self.num_envs, dtype=bool))
+        return obs, self.info()
 
     def reset_rows(self, rows: Any, seed: int | None) -> tuple[Floats, dict[str, Any]]:
         """A partial reset, of the rows where the mask is true."""
@@ -105,28 +105,30 @@ class GymVectorEnv(VectorEnv[Floats, Floats, NDArray[Any]]):
         return self.stepper.restart(mask), self.info(mask)
 
     def step(self, actions: Any) -> tuple[Floats, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        stepper, every = self.stepper, np.ones(self.num_envs, dtype=bool)
+        stepper = self.stepper
         hold = None
-        if self.autoreset_mode is AutoresetMode.NEXT_STEP and stepper.started and stepper.over.any():
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP and stepper.started and stepper.waiting:
             hold = stepper.over.copy()
             stepper.restart(hold)
         after = stepper.step(actions, hold)
-        obs, info = after.obs, self.info(every)
-        if self.autoreset_mode is AutoresetMode.SAME_STEP and stepper.over.any():
+        obs, info = after.obs, self.info()
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and stepper.waiting:
             ended = stepper.over.copy()
             final_obs = np.full(self.num_envs, None, dtype=object)
             for i in np.flatnonzero(ended).tolist():
                 final_obs[i] = after.obs[i].copy()
             final = {"final_obs": final_obs, "_final_obs": ended, "final_info": self.info(ended), "_final_info": ended}
             obs = stepper.restart(ended)
-            info = final | self.info(every)
+            info = final | self.info()
         return obs, after.reward, after.terminated, after.truncated, info
 
-    def info(self, rows: Bools) -> dict[str, Any]:
-        """Time and control interval of these rows, with Gymnasium's masks."""
+    def info(self, rows: Bools | None = None) -> dict[str, Any]:
+        """Time and control interval of these rows, by default of all, with Gymnasium's masks."""
         t, dt = self.stepper.seconds(), np.full(self.num_envs, self.env.spec.dt)
-        if not rows.all():
-            t[~rows] = dt[~rows] = 0.0
+        if rows is None:
+            every = np.ones(self.num_envs, dtype=bool)
+            return {"t": t, "_t": every, "dt": dt, "_dt": every.copy()}
+        t[~rows] = dt[~rows] = 0.0
         return {"t": t, "_t": rows.copy(), "dt": dt, "_dt": rows.copy()}
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:

@@ -72,11 +72,12 @@ def set_titles(axes: Any, title: str, subtitle: str, x: str, y: str) -> None:
 def label_lines(figure: Any, axes: Any, labels: Sequence[tuple[float, str, str]]) -> None:
     """Write (height, text, colour) right of the axes, each at its height, pushed apart where they would overlap."""
     figure.canvas.draw()
-    bottom, top = axes.get_ylim()
+    left = axes.get_xlim()[0]
     pixels = axes.get_window_extent().height
     gap = 14.0 * figure.dpi / 72.0 / pixels  # one line of text, in axes heights
     order = sorted(range(len(labels)), key=lambda i: labels[i][0])
-    places = [min(1.0, max(0.0, (labels[i][0] - bottom) / (top - bottom))) for i in order]
+    to_axes = axes.transData - axes.transAxes  # whatever the scale of the axis
+    places = [min(1.0, max(0.0, float(to_axes.transform((left, labels[i][0]))[1]))) for i in order]
     for k in range(1, len(places)):
         places[k] = max(places[k], places[k - 1] + gap)
     if places:

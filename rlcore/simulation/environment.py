@@ -162,6 +162,7 @@ class ControlledDiffusion(Environment):
     ) -> None:
         super().__init__(spec, dtype=dtype, device=device)
         self.integrator = integrator
+        self._dt = torch.tensor(spec.dt, dtype=torch.float64, device=self.device)  # adds in half the time of a number
 
     @property
     def step_noise_dim(self) -> int:
@@ -182,7 +183,7 @@ class ControlledDiffusion(Environment):
     def transition(self, state: EnvState, action: Tensor, noise: Tensor) -> tuple[EnvState, Tensor]:
         t, x = state
         after, reward = self.integrator.step(self, t.to(x.dtype), x, action, self.spec.dt, noise)
-        return EnvState(t + self.spec.dt, after), reward
+        return EnvState(t + self._dt, after), reward
 
 
 def check_environment(env: Environment) -> None:

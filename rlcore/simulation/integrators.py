@@ -36,7 +36,7 @@ def check_substeps(substeps: int) -> None:
 def add_noise(x: Tensor, diffusion: Tensor, noise: Tensor, scale: float) -> Tensor:
     """x + scale sigma z as a sum over components, [B, n], [B, n, w], [B, w]: so small a matrix product is slower."""
     if noise.shape[-1] == 1:
-        return torch.addcmul(x, diffusion[..., 0], noise, value=scale)
+        return torch.addcmul(x, diffusion.squeeze(-1), noise, value=scale)
     return torch.add(x, (diffusion * noise.unsqueeze(-2)).sum(-1), alpha=scale)
 
 
