@@ -21,10 +21,10 @@ def path(kappa: float, sigma: float, dts: Sequence[float], z: Tensor) -> Traject
         spread = sigma * math.sqrt(-math.expm1(-2.0 * kappa * dt) / (2.0 * kappa))
         states.append(math.exp(-kappa * dt) * states[-1] + spread * z[:, k + 1 : k + 2])
     obs = torch.stack(states)  # [K+1, N, 1]
-    dt = torch.tensor(dts, dtype=z.dtype)
-    time = torch.cat([torch.zeros(1, dtype=z.dtype), dt.cumsum(0)])
-    reward = obs[:-1, :, 0] ** 2 * dt.unsqueeze(1)
-    return Trajectory(time, obs, torch.zeros_like(obs[1:]), reward, dt, torch.zeros_like(reward, dtype=torch.bool))
+    steps = torch.tensor(dts, dtype=z.dtype)
+    time = torch.cat([torch.zeros(1, dtype=z.dtype), steps.cumsum(0)])
+    reward = obs[:-1, :, 0] ** 2 * steps.unsqueeze(1)
+    return Trajectory(time, obs, torch.zeros_like(obs[1:]), reward, steps, torch.zeros_like(reward, dtype=torch.bool))
 
 
 def gaussian_steps(kappa: float, sigma: float, dts: Sequence[float]) -> Trajectory:

@@ -21,7 +21,7 @@ from rlcore.agents.martingale.least_squares import Features, NormalEquations, Ru
 from rlcore.checks import check_finite, check_not_negative
 from rlcore.data import Trajectory
 from rlcore.functional.increments import Increments, Left, check_times
-from rlcore.functional.test_functions import GRADIENT, TestFunction, largest_share
+from rlcore.functional.test_functions import GRADIENT, Instrument, largest_share
 from rlcore.training.agent import Agent, Metrics
 
 
@@ -53,7 +53,7 @@ class Clstd(Agent[Trajectory]):
         config: ClstdConfig = ClstdConfig(),
         *,
         rule: Callable[[float], Increments] = Left,
-        test: TestFunction = GRADIENT,
+        test: Instrument = GRADIENT,
         running: Running | None = None,
     ) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Clstd(Agent[Trajectory]):
     def update(self, batch: Trajectory) -> Metrics:
         check_times(batch)
         total, rows, share = torch.zeros_like(self.equations.target), 0, 0.0
-        earned_total = 0.0
+        earned_total = total.new_zeros(())
         for part in blocks(batch):
             xi = self.test_functions(part).flatten(0, 1)  # [K B, p + r]
             change = regressors(part, self.features, self.rule, self.running).flatten(0, 1)

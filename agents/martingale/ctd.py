@@ -21,7 +21,7 @@ from rlcore.data import Trajectory
 from rlcore.errors import ConfigError
 from rlcore.functional.increments import Increments, Left, check_times
 from rlcore.functional.martingale import log_decay
-from rlcore.functional.test_functions import GRADIENT, TestFunction
+from rlcore.functional.test_functions import GRADIENT, Instrument
 from rlcore.nn.gradients import per_sample_gradient, step_along
 from rlcore.training.agent import Agent, Metrics
 
@@ -61,7 +61,7 @@ class Ctd(Agent[Trajectory]):
         config: CtdConfig = CtdConfig(),
         *,
         rule: Callable[[float], Increments] = Left,
-        test: TestFunction = GRADIENT,
+        test: Instrument = GRADIENT,
     ) -> None:
         super().__init__()
         self.policy, self.value, self.config = policy, value, config

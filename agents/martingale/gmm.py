@@ -19,7 +19,7 @@ from rlcore.checks import check_not_negative
 from rlcore.data import Trajectory
 from rlcore.errors import ConfigError, NumericsError
 from rlcore.functional.increments import Increments, Left, check_times, per_step
-from rlcore.functional.test_functions import TestFunction
+from rlcore.functional.test_functions import Instrument
 from rlcore.training.agent import Agent, Metrics
 
 
@@ -36,7 +36,7 @@ class Gmm(Agent[Trajectory]):
         policy: Callable[[Tensor], Tensor],  # [B, d] -> [B, m], the law under judgement
         features: Features,  # phi: [..., d] -> [..., p]
         n_features: int,
-        test: TestFunction,
+        test: Instrument,
         n_tests: int,
         discount_rate: float = 0.5,  # beta [1/s]
         *,

@@ -97,8 +97,8 @@ class Mstde(Agent[Trajectory]):
     def update(self, batch: Trajectory) -> Metrics:
         check_times(batch)
         delta = (self.rule.change(self.value, batch) + self.rule.earned(batch)) * self.rule.usable(batch)  # [K, B]
-        loss = 0.5 * (delta**2 / per_step(batch.dt, delta)).sum(0).mean()
+        loss: Tensor = 0.5 * (delta**2 / per_step(batch.dt, delta)).sum(0).mean()
         self.optimizers["value"].zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizers["value"].step()
         return {"train/mean_square_td_error": 2.0 * loss.detach()}

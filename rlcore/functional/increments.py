@@ -171,7 +171,8 @@ def directional(function: Function, x: Tensor, v: Tensor) -> Tensor:  # [K, B, d
     """v . grad f + v' (hess f) v / 2, by forward differentiation along v alone."""
 
     def slope(y: Tensor) -> Tensor:
-        return torch.func.jvp(function, (y,), (v,))[1]
+        found: Tensor = torch.func.jvp(function, (y,), (v,))[1]
+        return found
 
-    first, second = torch.func.jvp(slope, (x,), (v,))
-    return first + 0.5 * second
+    slopes: tuple[Tensor, Tensor] = torch.func.jvp(slope, (x,), (v,))[:2]
+    return slopes[0] + 0.5 * slopes[1]

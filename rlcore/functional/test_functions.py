@@ -20,10 +20,8 @@ from rlcore.errors import ConfigError
 from rlcore.functional.increments import per_step
 
 
-class TestFunction(Protocol):
-    """A linear, adapted operator: xi_k depends on the path up to t_k only."""
-
-    __test__ = False  # pytest takes names that begin with Test for test cases
+class Instrument(Protocol):
+    """A test function: a linear, adapted operator, so that xi_k depends on the path up to t_k only."""
 
     def forward(self, gradient: Tensor, batch: Trajectory) -> Tensor: ...  # [K, B, p] -> [K, B, p]
 
@@ -88,7 +86,7 @@ class Weighted:
     """xi = w(x) times another test function; a bounded weight keeps xi square-integrable under heavy-tailed data."""
 
     weight: Callable[[Tensor], Tensor]  # [..., d] -> [...]
-    inner: TestFunction = GRADIENT
+    inner: Instrument = GRADIENT
 
     def forward(self, gradient: Tensor, batch: Trajectory) -> Tensor:
         return self.inner.forward(gradient, batch) * self.weight(batch.obs[:-1]).unsqueeze(-1)

@@ -163,8 +163,8 @@ class BatchStepper:
         """The action as a tensor of its own; rows that do not move may hold anything."""
         shape = (self.num_envs, self.env.spec.action_dim)
         check_action_shape(value, shape)
-        action = np.array(value, dtype=self.numpy_dtype)
-        if not math.isfinite(np.vdot(action, action)):  # one cheap call; finite numbers may still overflow in it
+        action: NDArray[np.floating[Any]] = np.array(value, dtype=self.numpy_dtype)
+        if not np.isfinite(np.vdot(action, action)):  # one cheap call; finite numbers may still overflow in it
             finite = np.isfinite(action)
             bad = ~finite.all(axis=1) if moves is None else ~finite.all(axis=1) & moves
             if bad.any():

@@ -10,12 +10,13 @@ def per_sample_gradient(function: nn.Module, x: Tensor) -> Tensor:  # [..., d] -
     """df(x)/dtheta of every row, theta being all parameters in their order, flattened."""
 
     def value(parameters: dict[str, Tensor], row: Tensor) -> Tensor:
-        return torch.func.functional_call(function, parameters, (row.unsqueeze(0),)).squeeze(0)  # type: ignore[no-any-return]
+        found: Tensor = torch.func.functional_call(function, parameters, (row.unsqueeze(0),))
+        return found.squeeze(0)
 
     parameters = {name: p.detach() for name, p in function.named_parameters()}
     rows = x.reshape(-1, x.shape[-1])
     found = torch.func.vmap(torch.func.grad(value), (None, 0))(parameters, rows)
-    return torch.cat([found[name].flatten(1) for name in parameters], dim=1).unflatten(0, x.shape[:-1])
+    return torch.cat([found[name].flatten(1) for name in parameters], dim=1).reshape(*x.shape[:-1], -1)
 
 
 @torch.no_grad()
@@ -23,5 +24,5 @@ def step_along(function: nn.Module, direction: Tensor) -> None:  # [p]
     """theta += direction."""
     place = 0
     for parameter in function.parameters():
-        parameter += direction[place : place + parameter.numel()].view_as(parameter)
+        parameter.add_(direction[place : place + parameter.numel()].view_as(parameter))
         place += parameter.numel()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from rlcore.data.batches import Trajectory
 from rlcore.errors import ConfigError
@@ -12,6 +13,10 @@ from rlcore.simulation.environment import Environment
 from rlcore.simulation.noise import Stream, step_noise
 from rlcore.simulation.policy import Feedback, Policy
 from rlcore.simulation.rollout import RolloutState, rollout
+
+
+def _constant(action: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda obs: action
 
 
 @torch.no_grad()
@@ -31,7 +36,7 @@ def rollout_irregular(
         if policy.noise_dim and not deterministic:
             noise = step_noise(start.seed, start.row, Stream.ACTION, start.step, 1, policy.noise_dim, env.dtype)[0]
         action = policy.act(env.observe(start.env), noise=noise)
-        piece, start = rollout(env, Feedback(lambda obs, action=action: action), start, steps)
+        piece, start = rollout(env, Feedback(_constant(action)), start, steps)
         pieces.append(piece)
     t = torch.stack([*(piece.t[0] for piece in pieces), pieces[-1].t[-1]])
     trajectory = Trajectory(

@@ -40,7 +40,7 @@ def exponential_holding(mean: float, longest: int) -> Holding:
 
 
 class IrregularSource(Source[Transitions]):
-    """The next decisions of paths that go on for ever, at uneven times that all paths share: Transitions [K, B, ...]."""
+    """The next decisions of paths that go on for ever, at uneven times that all paths share."""
 
     def __init__(self, env: Environment, paths: int, decisions: int, holding: Holding, *, seed: int) -> None:
         if decisions < 1:
