@@ -21,8 +21,13 @@ _LQR, _MATRIX = "rlcore.envs.control.lqr", "rlcore.envs.control.matrix_lqr"
 _FINITE = "rlcore.envs.control.finite_horizon_lqr"
 _OU, _PENDULUM = "rlcore.envs.control.ornstein_uhlenbeck", "rlcore.envs.control.pendulum"
 _WEALTH = "rlcore.envs.finance.mean_variance"
+_STOPPED, _PRICE = "rlcore.envs.control.stopped_brownian", "rlcore.envs.finance.black_scholes"
+_MERTON = "rlcore.envs.finance.merton"
 
 CATALOG: dict[str, Entry] = {
+    "rlcore/BlackScholes-v0": Entry(
+        f"{_PRICE}:BlackScholes", f"{_PRICE}:BlackScholesConfig", "Policy evaluation of a payoff: an option's price"
+    ),
     "rlcore/ErgodicLqr-v0": Entry(
         f"{_LQR}:ScalarLqr", f"{_LQR}:ERGODIC", "Linear-quadratic, reward per second; the action scales the noise"
     ),
@@ -42,6 +47,14 @@ CATALOG: dict[str, Entry] = {
     "rlcore/MeanVariance-v0": Entry(
         f"{_WEALTH}:MeanVariance", f"{_WEALTH}:MeanVarianceConfig", "Wealth with a target mean and least variance"
     ),
+    "rlcore/Merton-v0": Entry(
+        f"{_MERTON}:Merton", f"{_MERTON}:MertonConfig", "Share of wealth in a stock, for the utility at the end"
+    ),
+    "rlcore/MertonConsumption-v0": Entry(
+        f"{_MERTON}:MertonConsumption",
+        f"{_MERTON}:MertonConsumptionConfig",
+        "Share of wealth in a stock and consumption on the way",
+    ),
     "rlcore/OrnsteinUhlenbeck-v0": Entry(
         f"{_OU}:OrnsteinUhlenbeck", f"{_OU}:OrnsteinUhlenbeckConfig", "Policy evaluation on a mean-reverting process"
     ),
@@ -52,5 +65,8 @@ CATALOG: dict[str, Entry] = {
         f"{_LQR}:ScalarLqr",
         f"{_LQR}:ScalarLqrConfig",
         "Linear-quadratic, discounted, noise that scales with state and action",
+    ),
+    "rlcore/StoppedBrownian-v0": Entry(
+        f"{_STOPPED}:StoppedBrownian", f"{_STOPPED}:StoppedBrownianConfig", "Policy evaluation until the exit"
     ),
 }

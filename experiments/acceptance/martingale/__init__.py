@@ -1,0 +1,3 @@
+"""What the martingale methods claim: the rows of `rlcore verify martingale`, by part."""
+
+from rlcore.experiments.acceptance.martingale import evaluation as evaluation
