@@ -17,7 +17,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlcore.agents.martingale.least_squares import Features, NormalEquations, Running, blocks, regressors
+from rlcore.agents.martingale.least_squares import (
+    Features,
+    NormalEquations,
+    Running,
+    blocks,
+    evaluated,
+    regressors,
+)
 from rlcore.checks import check_finite, check_not_negative
 from rlcore.data import Trajectory
 from rlcore.functional.increments import Increments, Left, check_times
@@ -72,13 +79,13 @@ class Clstd(Agent[Trajectory]):
         """J(x), the estimated value."""
         return self.features(obs).double() @ self.theta
 
-    def test_functions(self, batch: Trajectory) -> Tensor:  # -> [K, B, p + r]
+    def test_functions(self, phi: Tensor, batch: Trajectory) -> Tensor:  # [K, B, p] -> [K, B, p + r]
         """xi of every step, 0 where the rule has no increment."""
-        usable = self.rule.usable(batch).unsqueeze(-1)
-        xi = self.test.forward(self.features(batch.obs[:-1]).double(), batch)
+        xi = self.test.forward(phi, batch)
         if self.running is not None:
             xi = torch.cat([xi, self.running.rates(batch.obs[:-1], batch.action).double()], dim=-1)
-        return xi * usable
+        usable = self.rule.usable(batch)
+        return xi if bool(usable.all()) else xi * usable.unsqueeze(-1)
 
     @torch.no_grad()
     def update(self, batch: Trajectory) -> Metrics:
@@ -86,10 +93,11 @@ class Clstd(Agent[Trajectory]):
         total, rows, share = torch.zeros_like(self.equations.target), 0, 0.0
         earned_total = total.new_zeros(())
         for part in blocks(batch):
-            xi = self.test_functions(part).flatten(0, 1)  # [K B, p + r]
-            change = regressors(part, self.features, self.rule, self.running).flatten(0, 1)
+            phi, features = evaluated(self.features, part)
+            xi = self.test_functions(phi[:-1], part).flatten(0, 1)  # [K B, p + r]
+            change = regressors(part, features, self.rule, self.running).flatten(0, 1)
             earned = self.rule.earned(part).double().flatten()
-            self.equations.add(xi, -change, earned)
+            self.equations.add(xi, change, earned)
             total, rows = total + change.sum(0), rows + len(earned)
             earned_total = earned_total + earned.sum()
             share = max(share, float(largest_share(xi)) * len(earned))

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from rlcore.agents.martingale.least_squares import Features, blocks, regressors
+from rlcore.agents.martingale.least_squares import Features, blocks, evaluated, regressors
 from rlcore.checks import check_not_negative
 from rlcore.data import Trajectory
 from rlcore.errors import ConfigError, NumericsError
@@ -64,10 +64,11 @@ class Gmm(Agent[Trajectory]):
     def update(self, batch: Trajectory) -> Metrics:
         check_times(batch)
         for part in blocks(batch):
-            xi = self.test.forward(self.features(part.obs[:-1]).double(), part) * self.rule.usable(part).unsqueeze(-1)
+            phi, features = evaluated(self.features, part)
+            xi = self.test.forward(phi[:-1], part) * self.rule.usable(part).unsqueeze(-1)
             self.moments += (xi * per_step(part.dt, xi)).flatten(0, 1).T @ xi.flatten(0, 1)
             left = xi.flatten(0, 1)
-            self.gram -= left.T @ regressors(part, self.features, self.rule, None).flatten(0, 1)
+            self.gram -= left.T @ regressors(part, features, self.rule, None).flatten(0, 1)
             self.target += left.T @ self.rule.earned(part).double().flatten()
         matrix, right = self.gram, self.target
         if self.efficient:

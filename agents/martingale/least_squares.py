@@ -42,7 +42,7 @@ def centred(features: Callable[[Tensor, Tensor], Tensor], expected: Callable[[Te
 
 
 class NormalEquations(nn.Module):
-    """sum_k l_k r_k' theta = sum_k l_k y_k, accumulated in float64 and solved on demand."""
+    """sum_k l_k (y_k + r_k' theta) = 0, accumulated in float64 and solved on demand."""
 
     gram: Tensor  # [q, p]
     target: Tensor  # [q]
@@ -54,7 +54,7 @@ class NormalEquations(nn.Module):
         self.register_buffer("target", torch.zeros(equations, dtype=torch.float64))
 
     def add(self, left: Tensor, right: Tensor, y: Tensor) -> None:  # [N, q], [N, p], [N]
-        self.gram += left.T @ right
+        self.gram -= left.T @ right
         self.target += left.T @ y
 
     def solve(self) -> tuple[Tensor, Tensor]:
@@ -92,9 +92,15 @@ def blocks(batch: Trajectory) -> Iterator[Trajectory]:
         )
 
 
+def evaluated(features: Features, batch: Trajectory) -> tuple[Tensor, Features]:
+    """The features of every observation in float64, and a function that gives them back without computing them anew."""
+    phi = features(batch.obs).double()  # [K+1, B, p]
+    return phi, lambda obs: phi if obs is batch.obs else features(obs).double()
+
+
 def regressors(batch: Trajectory, features: Features, rule: Increments, running: Running | None) -> Tensor:
     """The derivative of every increment by (theta, eta): [K, B, p + r]."""
-    change = rule.change(lambda obs: features(obs).double(), batch)
+    change = rule.change(features, batch)
     if running is None:
         return change
     psi = running.rates(batch.obs[:-1], batch.action).double()

@@ -80,7 +80,7 @@ class LinearMartingaleLoss(Agent[Trajectory]):
         for part in blocks(batch):
             to_go, weight = targets(part, self.config.discount_rate, self.tail)
             phi = self.features(part.obs[:-1]).double().flatten(0, 1)  # [K B, p]
-            self.equations.add(phi * weight.double().flatten().unsqueeze(1), phi, to_go.double().flatten())
+            self.equations.add(phi * weight.double().flatten().unsqueeze(1), -phi, to_go.double().flatten())
         solution, condition = self.equations.solve()
         self.theta.copy_(solution)
         return {"train/condition": condition}

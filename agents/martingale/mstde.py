@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rlcore.agents.martingale.least_squares import Features, NormalEquations, blocks, regressors
+from rlcore.agents.martingale.least_squares import Features, NormalEquations, blocks, evaluated, regressors
 from rlcore.checks import check_not_negative, check_positive
 from rlcore.data import Trajectory
 from rlcore.functional.increments import Increments, Left, check_times, per_step
@@ -67,9 +67,9 @@ class LinearMstde(Agent[Trajectory]):
     def update(self, batch: Trajectory) -> Metrics:
         check_times(batch)
         for part in blocks(batch):
-            change = regressors(part, self.features, self.rule, None)
+            change = regressors(part, evaluated(self.features, part)[1], self.rule, None)
             left = change * self.rule.usable(part).unsqueeze(-1) / per_step(part.dt, change)
-            self.equations.add(left.flatten(0, 1), -change.flatten(0, 1), self.rule.earned(part).double().flatten())
+            self.equations.add(left.flatten(0, 1), change.flatten(0, 1), self.rule.earned(part).double().flatten())
         solution, condition = self.equations.solve()
         self.theta.copy_(solution)
         return {"train/condition": condition}

@@ -77,7 +77,10 @@ def check_times(batch: Trajectory) -> None:
 
 def ends(values: Tensor, batch: Trajectory) -> tuple[Tensor, Tensor]:
     """The function at both ends of every step, 0 at the right one of an ended path: [K+1, ...] -> 2 [K, ...]."""
-    return values[:-1], values[1:] * per_step(~batch.terminated, values[1:])
+    after = values[1:]
+    if bool(batch.terminated.any()):  # where nothing ends, a pass over the memory is saved
+        after = after * per_step(~batch.terminated, after)
+    return values[:-1], after
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ Source: Jia and Zhou, JMLR 23 (154), 2022, section 4.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -125,5 +126,5 @@ def largest_share(xi: Tensor) -> Tensor:  # [N, p] -> []
 
     Where the second moment is infinite it does not fall as N grows, and least squares over the data mean nothing.
     """
-    squares = xi**2
-    return (squares.amax(0) / squares.sum(0).clamp(min=torch.finfo(xi.dtype).tiny)).max()
+    largest, whole = (torch.linalg.vector_norm(xi, order, dim=0).square() for order in (math.inf, 2))
+    return (largest / whole.clamp(min=torch.finfo(xi.dtype).tiny)).max()
