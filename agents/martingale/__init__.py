@@ -1,5 +1,7 @@
-"""Martingale methods of Jia and Zhou: policy evaluation and q-learning in continuous time."""
+"""Martingale methods of Jia and Zhou: policy evaluation, actor-critic and q-learning in continuous time."""
 
+from rlcore.agents.martingale.actor_critic import ActorCritic, ActorCriticConfig
+from rlcore.agents.martingale.big_q import BigQConfig, BigQSarsa, QuadraticBigQ
 from rlcore.agents.martingale.clstd import Clstd, ClstdConfig
 from rlcore.agents.martingale.ctd import Ctd, CtdConfig, CtdOnline
 from rlcore.agents.martingale.gmm import Gmm
@@ -7,10 +9,14 @@ from rlcore.agents.martingale.gradient_td import GradientTd, GradientTdConfig
 from rlcore.agents.martingale.least_squares import ERGODIC, Running, centred
 from rlcore.agents.martingale.monte_carlo import LinearMartingaleLoss, MartingaleLoss, MartingaleLossConfig
 from rlcore.agents.martingale.mstde import LinearMstde, Mstde, MstdeConfig
-from rlcore.agents.martingale.q_learning import QLearning, QLearningConfig
+from rlcore.agents.martingale.q_learning import QLearning, QLearningConfig, bounded_weight
 
 __all__ = [
     "ERGODIC",
+    "ActorCritic",
+    "ActorCriticConfig",
+    "BigQConfig",
+    "BigQSarsa",
     "Clstd",
     "ClstdConfig",
     "Ctd",
@@ -27,6 +33,8 @@ __all__ = [
     "MstdeConfig",
     "QLearning",
     "QLearningConfig",
+    "QuadraticBigQ",
     "Running",
+    "bounded_weight",
     "centred",
 ]

@@ -1,11 +1,12 @@
 """q-learning in continuous time, with the normalisation constraint kept by construction.
 
     delta_k = J(X') - J(X) + r dt - (q(X, a) + beta J(X)) dt        (ergodic: the average reward V in place of beta J)
-    theta += alpha dJ/dtheta delta,   psi += alpha dq/dpsi delta,   V += alpha delta
+    theta += alpha w dJ/dtheta delta,   psi += alpha w dq/dpsi delta,   V += alpha w delta
 
 The increments have mean zero under any behaviour policy of full support when (J, q) is the optimal pair, so the same
 update serves on-policy rollouts and rows from a replay buffer, without importance weights. q = gamma log pi, so q is
-the policy.
+the policy. The weight w(X, a), 1 unless given, multiplies every test function; the test functions must be
+square-integrable under the data.
 Source: Jia and Zhou, "q-Learning in continuous time", JMLR 24 (2023) 161, sections 4 and 6.
 """
 
@@ -21,12 +22,25 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rlcore.checks import check_not_negative, check_positive
+from rlcore.agents.martingale.online import TestFunctionShare, check_alive, check_clip, climb, named, rated_optimizer
+from rlcore.checks import check_integer, check_not_negative, check_positive
 from rlcore.data import Transitions
 from rlcore.errors import ConfigError
 from rlcore.functional.martingale import increment, log_decay
 from rlcore.nn.quadratic_q import BoxQuadraticQ, QuadraticQ
 from rlcore.training.agent import Agent, Metrics
+
+Weight = Callable[[Tensor, Tensor], Tensor]  # [*, d], [*, m] -> [*]
+
+
+def bounded_weight(strength: float) -> Weight:
+    """w(x, a) = (1 + c (|x|^2 + |a|^2))^-2, under which test functions quadratic in (x, a) have all moments."""
+    check_positive("strength", strength)
+
+    def weight(obs: Tensor, action: Tensor) -> Tensor:
+        return (1.0 + strength * ((obs**2).sum(-1) + (action**2).sum(-1))) ** -2
+
+    return weight
 
 
 @dataclass(frozen=True)
@@ -49,10 +63,17 @@ class QLearningConfig:
     """Time constant [s] with which a copy of J follows it, from which J(X') is taken; 0 takes J itself."""
     gradient_clip: float = math.inf
     """Largest Euclidean norm of the gradient of an update, over all parameters."""
+    watch: int = 0
+    """Every so many updates, count the squares of dJ/dtheta into `train/test_function_share`; 0 never. If it
+    does not fall like 1 / n, the test functions are not square-integrable under the data."""
 
 
 class QLearning(Agent[Transitions]):
-    """Ergodic or discounted q-learning with a q-function that is quadratic in the action."""
+    """Ergodic or discounted q-learning with a q-function that is quadratic in the action.
+
+    `weight`, such as `bounded_weight(0.1)`, is for behaviour under which the state has heavy tails.
+    Raises `NumericsError` when it diverges.
+    """
 
     average_reward: Tensor  # [] per second, entropy included
     elapsed: Tensor  # [] s
@@ -63,57 +84,74 @@ class QLearning(Agent[Transitions]):
         q: QuadraticQ | BoxQuadraticQ,
         config: QLearningConfig = QLearningConfig(),
         optimizer: Callable[[Any], Optimizer] = torch.optim.SGD,
+        weight: Weight | None = None,
     ) -> None:
         super().__init__()
         check_not_negative("discount_rate", config.discount_rate, "1/s")
         check_not_negative("target_time", config.target_time, "s")
-        if math.isnan(config.gradient_clip) or config.gradient_clip <= 0:
-            raise ConfigError(f"gradient_clip must be positive, got {config.gradient_clip}; inf does not clip")
+        check_clip(config.gradient_clip)
+        check_integer("watch", config.watch)
+        if config.watch < 0:
+            raise ConfigError(f"watch must not be negative, got {config.watch} updates; 0 never counts")
         for name in ("value_rate", "q_rate", "scale_rate", "update_interval"):
             check_positive(name, getattr(config, name))
-        self.value, self.q, self.config = value, q, config
+        self.value, self.q, self.config, self.weight = value, q, config, weight
         self.noise_dim = q.noise_dim
         self.target = copy.deepcopy(value).requires_grad_(False) if config.target_time else None
+        self.tests = TestFunctionShare(value) if config.watch else None
         self.register_buffer("average_reward", torch.zeros(()))
         self.register_buffer("elapsed", torch.zeros((), dtype=torch.float64))
-        scale = [parameter for name, parameter in q.named_parameters() if name == "log_scale"]
-        others = [parameter for name, parameter in q.named_parameters() if name != "log_scale"]
-        groups = [(list(value.parameters()), config.value_rate), (others, config.q_rate), (scale, config.scale_rate)]
-        self.optimizers["martingale"] = optimizer(
-            [{"params": parameters, "lr": rate, "rate": rate} for parameters, rate in groups if parameters]
-        )
+        scale, others = named(q, "log_scale")
+        rates = ((list(value.parameters()), config.value_rate), (others, config.q_rate), (scale, config.scale_rate))
+        self.optimizers["martingale"] = rated_optimizer(optimizer, rates)
 
     def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:
         return self.q.act(obs, noise)
 
-    def update(self, batch: Transitions) -> Metrics:
-        config, optimizer = self.config, self.optimizers["martingale"]
-        value, q = self.value(batch.obs), self.q(batch.obs, batch.action)  # [*]
+    def residual(self, batch: Transitions) -> tuple[Tensor, Tensor]:  # -> [*], [*]
+        """J + q, whose gradient is the test function, and delta, which is not differentiated."""
+        value, q = self.value(batch.obs), self.q(batch.obs, batch.action)
         with torch.no_grad():
             after = (self.value if self.target is None else self.target)(batch.next_obs) * (batch.discount > 0)
-            running = q + (config.discount_rate * value if config.discount_rate else self.average_reward)
-            delta = increment(value, after, batch.reward, batch.dt, running=running)  # [*]
-            seconds = batch.dt.sum()
-            decay = float(log_decay(self.elapsed)) if config.decay else 1.0
-        loss = -((value + q) * delta).sum() / seconds  # its gradient is -(test function) x delta, per second
-        for group in optimizer.param_groups:
-            group["lr"] = group["rate"] * config.update_interval * decay
-        optimizer.zero_grad()
-        loss.backward()
-        if config.gradient_clip < math.inf:
-            nn.utils.clip_grad_norm_([*self.value.parameters(), *self.q.parameters()], config.gradient_clip)
-        optimizer.step()
+            beta = self.config.discount_rate
+            running = q + (beta * value if beta else self.average_reward)
+            delta = increment(value, after, batch.reward, batch.dt, running=running)
+        return value + q, delta
+
+    def update(self, batch: Transitions) -> Metrics:
+        config = self.config
+        tests, delta = self.residual(batch)
+        weight = 1.0 if self.weight is None else self.weight(batch.obs, batch.action)
+        seconds = batch.dt.sum()
+        if self.tests is not None and round(float(self.elapsed) / config.update_interval) % config.watch == 0:
+            self.tests.see(self.value, batch.obs, weight)
+        check_alive("q-learning", delta, seconds, self.elapsed, self._remedy)
+        decay = float(log_decay(self.elapsed)) if config.decay else 1.0
+        step = config.update_interval * decay  # s
+        weighted = weight * delta
+        climb(self.optimizers["martingale"], (tests * weighted).sum() / seconds, step, config.gradient_clip)
         if not config.discount_rate:
-            self.average_reward += config.value_rate * config.update_interval * decay * delta.sum() / seconds
+            self.average_reward += config.value_rate * step * weighted.sum() / seconds
         if self.target is not None:
             follow = 1.0 - math.exp(-config.update_interval / config.target_time)
             with torch.no_grad():
                 for slow, fast in zip(self.target.parameters(), self.value.parameters(), strict=True):
                     slow.lerp_(fast, follow)
         self.elapsed += config.update_interval
-        return {
+        metrics: dict[str, Tensor | float] = {
             "train/residual_mean": delta.mean(),
             "train/residual_sd": delta.std(),
             "train/average_reward": self.average_reward,
             "train/learning_rate": config.q_rate * decay,
         }
+        return metrics if self.tests is None else metrics | {"train/test_function_share": self.tests.share}
+
+    def _remedy(self) -> str:
+        """What to change, from what is known about the test functions."""
+        if self.tests is None:
+            return "lower the rates, or set watch to see whether the test functions are square-integrable"
+        rows, share = float(self.tests.rows), float(self.tests.share)
+        found = f"one row of {rows:.3g} holds {share:.1%} of the sum of the squared test functions"
+        if self.tests.heavy:
+            return f"{found}, so they are not square-integrable under this behaviour; give a weight: bounded_weight(.1)"
+        return f"{found}, which is as it should be; lower the rates or clip the gradient"

@@ -1,11 +1,12 @@
 """Sources, agents, the training loop and what surrounds it."""
 
 from rlcore.training.agent import Agent, Metrics
-from rlcore.training.sources import PathSource, ReplaySource, RolloutSource, Source, StepSource
+from rlcore.training.sources import BehaviourSource, PathSource, ReplaySource, RolloutSource, Source, StepSource
 from rlcore.training.trainer import Callback, Phase, Position, Tick, run
 
 __all__ = [
     "Agent",
+    "BehaviourSource",
     "Callback",
     "Metrics",
     "PathSource",

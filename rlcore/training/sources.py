@@ -93,6 +93,25 @@ class RolloutSource(_Continuing[Transitions]):
         return transitions
 
 
+class BehaviourSource(Source[Batch]):
+    """Batches of another source in which a fixed policy acts, whoever learns: off-policy data."""
+
+    def __init__(self, source: Source[Batch], behaviour: Policy) -> None:
+        self.source, self.behaviour = source, behaviour
+
+    def next(self, policy: Policy) -> Batch:
+        batch = self.source.next(self.behaviour)
+        self.steps, self.simulated = self.source.steps, self.source.simulated
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"source": self.source.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.source.load_state_dict(state["source"])
+
+
 class ReplaySource(Source[Transitions]):
     """Rows drawn from a replay buffer, uniformly.
 

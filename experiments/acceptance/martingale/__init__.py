@@ -1,3 +1,4 @@
 """What the martingale methods claim: the rows of `rlcore verify martingale`, by part."""
 
+from rlcore.experiments.acceptance.martingale import control as control
 from rlcore.experiments.acceptance.martingale import evaluation as evaluation

@@ -1,7 +1,9 @@
 """Control: ergodic LQ, robustness to dt, the bias of sampled data, off-policy learning, and two exact identities.
 
-The published figures come from one path; rows 10, 11 and 13 share the parameters over 1000 paths at a rate 1000 times
-higher, so that experience in all and noise per second are the same. "T" is physical time over all paths.
+The published protocol follows one path for T seconds at lr / max(1, log t). Rows 10, 11 and 13 share the parameters
+over 1000 paths of T / 1000 seconds each, at a rate whose integral over time is the published one: about .45 for lr
+.001 and T = 10^6, .35 for 2 x 10^5, .1 (constant) for 10^5. Experience, and noise per update, are then about the
+same.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from rlcore.agents.martingale import QLearning, QLearningConfig
 from rlcore.data import Transitions
 from rlcore.envs.control.lqr import LQ_B, ScalarLqr, ScalarLqrConfig
 from rlcore.experiments import ergodic_lq, off_policy_q
+from rlcore.experiments.ergodic_lqr import action_features
 from rlcore.functional.linear_quadratic import entropy_rate, hamiltonian
 from rlcore.nn.gaussian import Gaussian
 from rlcore.nn.mlp import LinearInFeatures
@@ -156,23 +159,23 @@ def sampled_data_bias() -> Measurement:
 @row(
     "martingale",
     "13",
-    "off-policy q, T = 2 x 10^5 s, dt .1: N(0,1) plain and N(-x-1,1) bounded find the optimum (mean of 8 runs); "
-    "N(±(x+1),1) plain diverge (8 of 8)",
-    "± .02, .02, .002; ± .01; 16 of 16",
+    "off-policy q, T = 2 x 10^5 s, dt .1: N(0,1) plain and N(-x-1,1) bounded find the optimum (mean of 6 runs); "
+    "N(±(x+1),1) plain diverge",
+    "± .02, .02, .002; ± .01; 8 of 8",
 )
 def off_policy() -> Measurement:
     config = off_policy_q.Config(evaluations=1)
     truth = np.array((-0.3542, -0.7085, 0.03542))
     passed, found = True, []
     for name, tolerance in (("normal", (0.02, 0.02, 0.002)), ("inward-bounded", (0.01, 0.01, 0.01))):
-        results = [off_policy_q.train(name, config, seed) for seed in range(8)]
+        results = [off_policy_q.train(name, config, seed) for seed in range(6)]
         got = np.array([[result[f"eval/{key}"] for key in ergodic_lq.PARAMETERS] for result in results])
         passed &= bool((np.abs(got.mean(0) - truth) <= tolerance).all())
         found.append(f"{name}: {listed(list(got.mean(0)))} (s.d. {listed(list(got.std(0, ddof=1)))})")
-    plain = [(n, seed) for n in ("inward-plain", "outward-plain") for seed in range(8)]
+    plain = [(n, seed) for n in ("inward-plain", "outward-plain") for seed in range(4)]
     count = sum(off_policy_q.train(name, config, seed)["diverged"] for name, seed in plain)
     passed &= count == len(plain)
-    expected = "-.354, -.708, .0354 twice; 16 of 16 diverge"
+    expected = "-.354, -.708, .0354 twice; 8 of 8 diverge"
     return Measurement(expected, "; ".join([*found, f"{count:.0f} of {len(plain)} diverge"]), passed)
 
 
@@ -192,10 +195,10 @@ def occupation(env: ScalarLqr, law: Law, x0: float) -> np.ndarray:
 
 def gaussian(law: Law) -> Gaussian:
     """The policy as a module, whose log-density is differentiated automatically."""
-    mean = LinearInFeatures(ergodic_lq.action_features, 2, 1, dtype=torch.float64)
+    mean = LinearInFeatures(action_features, 2, 1, dtype=torch.float64)
     policy = Gaussian(mean, 1).double()
     with torch.no_grad():
-        mean.theta.copy_(torch.tensor([[law[0]], [law[1]]]))
+        mean.theta.copy_(torch.tensor([[law[0]], [law[1]]], dtype=torch.float64))
         policy.log_variance.fill_(math.log(law[2]))
     return policy
 
@@ -227,12 +230,12 @@ def policy_gradient(env: ScalarLqr, law: Law, x0: float) -> tuple[float, float]:
     policy, (x, a, weight), gamma = gaussian(law), nodes(law), env.config.temperature
     q = little_q(env, law, x, a) + gamma * policy.entropy().detach()
     climbed = (policy.log_prob(x, a) * q) @ weight + gamma * policy.entropy()  # [3]; dt = 1: rates
-    parameters = (policy.mean.theta, policy.log_variance)  # type: ignore[union-attr]
-    total = [0.0, 0.0]
+    assert isinstance(policy.mean, LinearInFeatures)
+    parameters = (policy.mean.theta, policy.log_variance)
     slopes = [torch.autograd.grad(c, parameters, retain_graph=True) for c in climbed]
-    total[0] = integrate(env, law, x0, torch.stack([slope[0][0, 0] for slope in slopes]))
-    total[1] = integrate(env, law, x0, torch.stack([slope[1][0] for slope in slopes])) / law[2]
-    return total[0], total[1]
+    gain = integrate(env, law, x0, torch.stack([mean[0, 0] for mean, _ in slopes]))
+    logarithm = integrate(env, law, x0, torch.stack([spread[0] for _, spread in slopes]))
+    return gain, logarithm / law[2]
 
 
 def difference_quotient(env: ScalarLqr, law: Law, x0: float, component: int, h: float = 1e-5) -> float:
