@@ -37,6 +37,10 @@ def compare_command(argv: Sequence[str]) -> int:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, or folders that hold runs")
     parser.add_argument("--tag", default="eval/return", help="the metric to compare (default: %(default)s)")
     parser.add_argument("--out", type=Path, metavar="FILE.png", help="where to draw the figure")
+    parser.add_argument("--optimum", type=float, metavar="NUMBER", help="a known optimum, drawn across the figure")
+    parser.add_argument(
+        "--x", choices=("simulated", "steps"), default="simulated", help="physical time or environment steps"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the table as JSON")
     args = parser.read(argv)
     check_output(args.out, args.json)
@@ -46,7 +50,7 @@ def compare_command(argv: Sequence[str]) -> int:
     table = compare(runs, args.tag)
     print_comparison(table, args.tag)
     if args.out is not None:
-        plot_comparison(runs, args.tag, args.out)
+        plot_comparison(runs, args.tag, args.out, args.optimum, args.x)
         print(f"\nfigure: {args.out}")
     write_output(args.json, [{"tag": args.tag} | line._asdict() for line in table])
     return 0

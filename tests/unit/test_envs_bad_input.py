@@ -57,6 +57,20 @@ def test_scalar_coefficients(setting):
         make("rlcore/ScalarLqr-v0", **setting)
 
 
+@pytest.mark.parametrize("value", ["0.1", None, [0.1]])
+@pytest.mark.parametrize("env_id", sorted(CATALOG))
+def test_settings_that_are_not_numbers(env_id, value):
+    with pytest.raises(ConfigError, match="got") as caught:
+        make(env_id, dt=value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["human", "ansi", 3])
+def test_render_modes_of_vectors(mode):
+    with pytest.raises(ConfigError, match="render_mode must be None or one of"):
+        gymnasium.make_vec("rlcore/Pendulum-v0", num_envs=2, render_mode=mode)
+
+
 @pytest.mark.parametrize("setting", [{"state_dim": 0}, {"action_dim": -1}, {"temperature": math.nan}])
 def test_matrix_sizes(setting):
     with pytest.raises(ConfigError, match="got"):
