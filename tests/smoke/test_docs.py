@@ -47,9 +47,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_tables_are_complete() -> None:
-    from rlcore.agents import martingale
     from rlcore.envs import CATALOG
+    from rlcore.reporting.listing import agents
 
     text = (ROOT / "README.md").read_text()
-    agents = [name for name in martingale.__all__ if not name.endswith("Config")]
-    assert [name for name in [*CATALOG, *agents] if f"`{name}`" not in text] == []
+    names = [*CATALOG, *(path.rpartition(".")[2] for path in agents())]
+    assert [name for name in names if f"`{name}`" not in text] == []

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rlcore.experiments import baseline, ergodic_lqr, integrator_orders, pendulum
+from rlcore.experiments import (
+    baseline,
+    black_scholes,
+    convergence_in_dt,
+    ergodic_lqr,
+    integrator_orders,
+    irregular_time,
+    mstde_failure,
+    pendulum,
+)
+from rlcore.training.recorder import RunFolder
 
 
 def test_ergodic_lqr() -> None:
@@ -39,3 +51,24 @@ def test_integrator_orders_are_measured_for_every_claim() -> None:
     found = integrator_orders.run(integrator_orders.PRESETS["quick"], seed=0)
     for name, (order, _) in integrator_orders.THEORY.items():
         assert found[f"order/{name}"] == pytest.approx(order, abs=0.1)
+
+
+EVALUATION: dict[str, tuple[Any, Any]] = {
+    "mstde_failure": (mstde_failure, mstde_failure.Config(dts=(0.1, 0.01), steps=(10, 25), paths=2000)),
+    "convergence_in_dt": (
+        convergence_in_dt,
+        convergence_in_dt.Config(dts=(0.1, 0.05), exit_dts=(0.08, 0.04), paths=500),
+    ),
+    "black_scholes": (black_scholes, black_scholes.Config(dt=0.05, paths=4000, batches=2, gradient_steps=5)),
+    "irregular_time": (irregular_time, irregular_time.Config(dt=0.02, mean_steps=4, paths=16, seconds=4.0)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(EVALUATION))
+def test_policy_evaluation_draws_and_writes_its_numbers(name: str, tmp_path: Path) -> None:
+    experiment, config = EVALUATION[name]
+    with RunFolder(tmp_path / "run", {"experiment": name, "seed": 0}, silent=True) as recorder:
+        found = experiment.run(config, 0, recorder)
+    assert all(math.isfinite(value) for value in found.values())
+    for suffix in (".png", ".pdf", ".csv"):
+        assert (tmp_path / "run" / "figures" / f"{name}{suffix}").stat().st_size > 100
