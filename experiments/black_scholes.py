@@ -71,7 +71,8 @@ class PriceAtVolatility(nn.Module):
         x, s = obs[..., 0].clamp(min=1e-9), obs[..., 1].clamp(min=1e-9)
         width = spread * torch.sqrt(s)
         upper = (torch.log(x) + config.growth * s) / width + 0.5 * width
-        return x * torch.special.ndtr(upper) - torch.exp(-config.discount_rate * s) * torch.special.ndtr(upper - width)
+        value: Tensor = x * torch.special.ndtr(upper)
+        return value - torch.exp(-config.discount_rate * s) * torch.special.ndtr(upper - width)
 
 
 def grid() -> Tensor:

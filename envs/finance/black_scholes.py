@@ -143,7 +143,8 @@ class BlackScholes(ControlledDiffusion):
         scale = torch.exp((c.growth - c.discount_rate) * remaining)
         if c.strike is None:
             return scale * torch.ones_like(x)
-        return scale * torch.special.ndtr(first_argument(x, remaining, c.strike, c.growth, c.volatility))
+        hedge: Tensor = torch.special.ndtr(first_argument(x, remaining, c.strike, c.growth, c.volatility))
+        return scale * hedge
 
 
 def first_argument(x: Tensor, remaining: Tensor, strike: float, growth: float, volatility: float) -> Tensor:
@@ -160,4 +161,5 @@ def formula(x: Tensor, remaining: Tensor, config: BlackScholesConfig, volatility
     upper = first_argument(x, remaining, config.strike, config.growth, volatility)
     lower = upper - volatility * torch.sqrt(remaining.clamp(min=1e-12))
     paid = config.strike * torch.exp(-config.discount_rate * remaining)
-    return grown * torch.special.ndtr(upper) - paid * torch.special.ndtr(lower)
+    value: Tensor = grown * torch.special.ndtr(upper)
+    return value - paid * torch.special.ndtr(lower)

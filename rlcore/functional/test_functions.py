@@ -127,4 +127,5 @@ def largest_share(xi: Tensor) -> Tensor:  # [N, p] -> []
     Where the second moment is infinite it does not fall as N grows, and least squares over the data mean nothing.
     """
     largest, whole = (torch.linalg.vector_norm(xi, order, dim=0).square() for order in (math.inf, 2))
-    return (largest / whole.clamp(min=torch.finfo(xi.dtype).tiny)).max()
+    share: Tensor = largest / whole.clamp(min=torch.finfo(xi.dtype).tiny)
+    return share.max()

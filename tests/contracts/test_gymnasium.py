@@ -210,6 +210,7 @@ def test_bad_calls_say_what_is_wrong(toy):
         env.step(np.zeros(3))
     with pytest.raises(NumericsError, match="action must be finite"):
         env.step(np.array([0.0, np.nan]))
+    env.step(np.array([0.0, 1e30]))  # finite, though its square is not in float32
     with pytest.raises(ConfigError, match="render_mode"):
         GymEnv(toy(), render_mode="human")
     with pytest.raises(ConfigError, match="one integer"):
