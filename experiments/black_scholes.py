@@ -72,7 +72,8 @@ class PriceAtVolatility(nn.Module):
         width = spread * torch.sqrt(s)
         upper = (torch.log(x) + config.growth * s) / width + 0.5 * width
         value: Tensor = x * torch.special.ndtr(upper)
-        return value - torch.exp(-config.discount_rate * s) * torch.special.ndtr(upper - width)
+        paid: Tensor = torch.exp(-config.discount_rate * s) * torch.special.ndtr(upper - width)
+        return value - paid
 
 
 def grid() -> Tensor:

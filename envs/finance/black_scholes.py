@@ -160,6 +160,6 @@ def formula(x: Tensor, remaining: Tensor, config: BlackScholesConfig, volatility
         return grown
     upper = first_argument(x, remaining, config.strike, config.growth, volatility)
     lower = upper - volatility * torch.sqrt(remaining.clamp(min=1e-12))
-    paid = config.strike * torch.exp(-config.discount_rate * remaining)
     value: Tensor = grown * torch.special.ndtr(upper)
-    return value - paid * torch.special.ndtr(lower)
+    paid: Tensor = config.strike * torch.exp(-config.discount_rate * remaining) * torch.special.ndtr(lower)
+    return value - paid
