@@ -4,6 +4,8 @@ from rlcore.agents.martingale.actor_critic import ActorCritic, ActorCriticConfig
 from rlcore.agents.martingale.big_q import BigQConfig, BigQSarsa, QuadraticBigQ
 from rlcore.agents.martingale.clstd import Clstd, ClstdConfig
 from rlcore.agents.martingale.ctd import Ctd, CtdConfig, CtdOnline
+from rlcore.agents.martingale.episodic import EpisodicActorCritic, EpisodicConfig
+from rlcore.agents.martingale.episodic_q import EpisodicQLearning
 from rlcore.agents.martingale.gmm import Gmm
 from rlcore.agents.martingale.gradient_td import GradientTd, GradientTdConfig
 from rlcore.agents.martingale.least_squares import ERGODIC, Running, centred
@@ -22,6 +24,9 @@ __all__ = [
     "Ctd",
     "CtdConfig",
     "CtdOnline",
+    "EpisodicActorCritic",
+    "EpisodicConfig",
+    "EpisodicQLearning",
     "Gmm",
     "GradientTd",
     "GradientTdConfig",

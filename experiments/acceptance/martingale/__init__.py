@@ -2,3 +2,4 @@
 
 from rlcore.experiments.acceptance.martingale import control as control
 from rlcore.experiments.acceptance.martingale import evaluation as evaluation
+from rlcore.experiments.acceptance.martingale import mean_variance as mean_variance
