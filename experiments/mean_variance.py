@@ -2,11 +2,13 @@
 
 rlcore run mean_variance quick
 rlcore run mean_variance paper --agent q-learning
+rlcore run mean_variance quick --history_years 20
 
 The protocol of Jia and Zhou (2022, section 6): one stock of 14 pairs of return and volatility, one year of daily
 trades, a mean of 1.4 wanted; all settings are the same in all cells. The agents see wealth, time and their own actions.
 What is judged is the mean of the learned policy, which is linear in the wealth: its moments follow from a recursion.
-The papers draw 20 000 batches of 128 paths from 20 years of data; here every batch is new.
+The paper draws 20 000 batches of 128 paths from one history of 20 years, as `history_years` does; by default every
+batch is new, so that what remains is the error of the agent and not that of the history.
 """
 
 from __future__ import annotations
@@ -27,11 +29,13 @@ from rlcore.agents.martingale.mean_variance_forms import Multiplier, WealthPolic
 from rlcore.data import Trajectory
 from rlcore.envs.finance import MeanVariance, MeanVarianceConfig
 from rlcore.errors import unknown_name
+from rlcore.experiments.mean_variance_history import HistorySource
 from rlcore.reporting.figures import INK, PALETTE, new_figure, save, set_titles
 from rlcore.simulation import Feedback, begin, rollout
 from rlcore.timegrid import steps_in
 from rlcore.training import PathSource, Phase
 from rlcore.training.recorder import SILENT, Recorder
+from rlcore.training.sources import Source
 
 Learner = EpisodicActorCritic | EpisodicQLearning
 AGENTS = ("actor-critic", "q-learning")
@@ -83,6 +87,8 @@ class Config:
     """'actor-critic' or 'q-learning'."""
     paths: int = 256
     """Paths of one year per update."""
+    history_years: int = 0
+    """Years of the one history that all paths are drawn from, on the CPU; 0 simulates new paths for every update."""
     iterations: int = 150
     """Updates."""
     value_rate: float = 0.4
@@ -133,6 +139,13 @@ def make_agent(env: MeanVariance, config: Config) -> tuple[Learner, Multiplier]:
     raise unknown_name("agent", config.agent, AGENTS)
 
 
+def make_source(env: MeanVariance, config: Config, seed: int) -> Source[Trajectory]:
+    """New paths at every call, or windows of one history."""
+    if config.history_years:
+        return HistorySource(env, config.paths, config.history_years, seed=seed)
+    return PathSource(env, config.paths, steps_in(env.config.horizon, env.config.dt), seed=seed)
+
+
 def linear_moments(env: MeanVariance, gain: float, multiplier: float) -> Moments:
     """Terminal wealth under a = -phi (x - w), exactly: y = x - w is multiplied by 1 - phi R every day.
 
@@ -176,7 +189,7 @@ def train(cell: Published, config: Config, seed: int, recorder: Recorder = SILEN
         named = {f"eval/{name}": value for name, value in found._asdict().items()}
         return named | {"eval/gain": gain, "eval/multiplier": w}
 
-    source = PathSource(env, config.paths, steps_in(env.config.horizon, env.config.dt), seed=seed)
+    source = make_source(env, config, seed)
     recorder.hparams({"agent": config.agent, "cell": cell.name})
     recorder.train(
         agent,
@@ -242,7 +255,8 @@ def write(results: Sequence[Result], path: Path) -> None:
 def plot(results: Sequence[Result], config: Config, path: Path) -> None:
     """Sharpe ratio, its share of the optimum, and mean of every cell: ours, published, optimum; in its order."""
     ordered = sorted(results, key=lambda r: r.optimum)
-    years = f"{config.agent}, {config.paths * config.iterations} simulated years"
+    new = f"{config.paths * config.iterations} simulated years"
+    years = f"{config.agent}, {f'one history of {config.history_years} years' if config.history_years else new}"
     many = f"mean of {config.repeats} runs, bars: 1 s.d." if config.repeats > 1 else "one run"
     panels = (
         ("Sharpe ratio", f"{years}, {many}", "sharpe", [1.0] * len(ordered), [r.optimum for r in ordered]),
@@ -258,7 +272,7 @@ def plot(results: Sequence[Result], config: Config, path: Path) -> None:
     figure, every = new_figure(len(panels))
     rows, style = list(range(len(ordered))), {"linestyle": "none", "markersize": 6}
     for axes, (title, subtitle, name, unit, known) in zip(every, panels, strict=True):
-        set_titles(axes, title, subtitle, title.lower(), "mean return, volatility")
+        set_titles(axes, title, subtitle, title, "mean return, volatility")
         old = [(r.cell.offline if name == "sharpe" else r.cell.mean) / u for r, u in zip(ordered, unit, strict=True)]
         ours = [r.mean(name) / u for r, u in zip(ordered, unit, strict=True)]
         spread = [r.deviation(name) / u for r, u in zip(ordered, unit, strict=True)]

@@ -17,7 +17,8 @@ from rlcore.checks import check_not_negative, check_numbers, check_positive
 from rlcore.data import Trajectory
 
 SLOPE_SHARE = 0.05  # of a batch in the running mean of the slope
-LEAST_SLOPE = 0.02
+LEAST_SLOPE = 0.02  # a market that hardly moves the mean
+LONGEST_STEP = 1.0  # money, before the rate: so that a target out of reach does not carry w away
 
 
 class Multiplier(nn.Module):
@@ -57,8 +58,8 @@ class Multiplier(nn.Module):
         start, end = batch.obs[0, :, 0].double().mean(), batch.obs[-1, :, 0].double().mean()
         measured = (end - start) / (self.value - start)
         self.slope += SLOPE_SHARE * (measured - self.slope)
-        step = self.rate * self.updates.double() ** -self.decay
-        self.value += step * (self.target - end) / self.slope.clamp(min=LEAST_SLOPE)
+        missing = (self.target - end) / self.slope.clamp(min=LEAST_SLOPE)
+        self.value += self.rate * self.updates.double() ** -self.decay * missing.clamp(-LONGEST_STEP, LONGEST_STEP)
 
 
 class WealthValue(nn.Module):

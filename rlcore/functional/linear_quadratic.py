@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rlcore.checks import check_not_negative
 from rlcore.errors import ConfigError, NumericsError, ShapeError
+from rlcore.functional import second_moments
 
 Array = NDArray[np.floating[Any]]  # float64 throughout
 
@@ -113,27 +114,21 @@ def greedy(problem: LqProblem, K: Array, k: Array) -> tuple[Array, Array, Array]
     return gain, offset, covariance
 
 
-def second_moment_operator(problem: LqProblem, gain: Array) -> Array:  # -> [n n, n n] 1/s
-    """The matrix of E[XX'] -> dE[XX']/dt under u = gain x, for vectors that stack the rows; its transpose carries K."""
-    drift, noise = problem.A + problem.B @ gain, problem.C + problem.D @ gain
-    eye = np.eye(len(drift))
-    operator = np.kron(drift, eye) + np.kron(eye, drift)
-    for c in noise:
-        operator += np.kron(c, c)
-    return np.asarray(operator)
+def closed_loop(problem: LqProblem, gain: Array) -> tuple[Array, Array]:  # -> [n, n] 1/s, [j, n, n] 1/sqrt(s)
+    """Drift and noise of X under u = gain x."""
+    return problem.A + problem.B @ gain, problem.C + problem.D @ gain
 
 
 def growth_rate(problem: LqProblem, gain: Array) -> float:
     """Growth rate of E|X|^2 [1/s] under u = gain x; the value is finite when it lies below the discount rate."""
-    return float(np.linalg.eigvals(second_moment_operator(problem, gain)).real.max())
+    return second_moments.growth_rate(*closed_loop(problem, gain))
 
 
 def quadratic_value(problem: LqProblem, gain: Array, discount_rate: float) -> Array:  # -> [n, n]
     """K of u = gain x, a linear equation in K."""
-    n = len(problem.A)
     weight = problem.M + gain.T @ problem.R + problem.R.T @ gain + gain.T @ problem.N @ gain
-    operator = second_moment_operator(problem, gain).T - discount_rate * np.eye(n * n)
-    K = np.linalg.solve(operator, weight.reshape(-1)).reshape(n, n)
+    drift, noise = closed_loop(problem, gain)
+    K = second_moments.solve_values(drift - 0.5 * discount_rate * np.eye(len(drift)), noise, weight)
     return np.asarray(0.5 * (K + K.T))
 
 
@@ -155,7 +150,7 @@ def evaluate_linear_gaussian(
             f"got {growth:.6g} 1/s; choose a stabilising gain"
         )
     K = quadratic_value(problem, F, beta)
-    drift, noise = problem.A + problem.B @ F, problem.C + problem.D @ F
+    drift, noise = closed_loop(problem, F)
     push = K @ problem.B @ f + np.einsum("jkn,kl,jlm,m->n", noise, K, problem.D, f)
     price = problem.P + F.T @ problem.Q + problem.R.T @ f + F.T @ problem.N @ f
     k = np.linalg.solve(drift.T - beta * np.eye(n), price - push)
@@ -192,12 +187,12 @@ def stationary_moments(
     growth = growth_rate(problem, F)
     if not growth < 0.0:
         raise NumericsError(f"there is no stationary law: E|X|^2 grows at {growth:.6g} 1/s; choose a stabilising gain")
-    drift, noise = problem.A + problem.B @ F, problem.C + problem.D @ F
+    drift, noise = closed_loop(problem, F)
     mean: Array = -np.linalg.solve(drift, problem.B @ f)
     cross = np.outer(problem.B @ f, mean) + np.einsum("jnk,k,jlm,m->nl", noise, mean, problem.D, f)
     source = cross + cross.T + np.einsum("jnm,mi,jli->nl", problem.D, np.outer(f, f) + cov, problem.D)
     source += problem.sigma @ problem.sigma.T
-    second = np.linalg.solve(second_moment_operator(problem, F), -source.reshape(-1)).reshape(source.shape)
+    second = second_moments.solve_moments(drift, noise, -source)
     return mean, second - np.outer(mean, mean)
 
 

@@ -18,6 +18,7 @@ from rlcore.data import Trajectory
 from rlcore.envs.finance import MeanVariance, MeanVarianceConfig
 from rlcore.errors import ConfigError, NumericsError, RlcoreError
 from rlcore.experiments import mean_variance as experiment
+from rlcore.experiments.mean_variance_history import HistorySource
 from rlcore.functional.martingale import reward_to_go
 from rlcore.nn.mlp import LinearInFeatures
 from rlcore.simulation import GaussianFeedback, begin, rollout
@@ -201,6 +202,22 @@ def test_multiplier_rewards_as_the_environment_does_and_finds_its_optimum() -> N
     for seed in range(40):
         multiplier.update(paths(agent, 128, seed=seed))
     assert float(multiplier.value) == pytest.approx(ENV.multiplier, abs=0.1)
+
+
+def test_history_is_replayed_and_resumed() -> None:
+    agent = EpisodicActorCritic(*forms())
+    source = HistorySource(ENV, 64, 3, seed=7)
+    source.next(agent)
+    state = source.state_dict()
+    batch, other = source.next(agent), HistorySource(ENV, 64, 3, seed=7)
+    other.load_state_dict(state)
+    torch.testing.assert_close(other.next(agent).obs, batch.obs, rtol=0.0, atol=0.0)
+    assert (source.steps, source.simulated) == (2 * 64 * STEPS, 128.0)
+    returns = (batch.obs[1:, :, 0] - batch.obs[:-1, :, 0]) / batch.action[:, :, 0]
+    assert float((returns[:, :1].unsqueeze(0) - source.returns[:, None, None]).abs().amin(0).max()) < 1e-9
+    torch.testing.assert_close(batch.reward, Multiplier(1.4, ENV.multiplier).rewarded(batch).reward)
+    with pytest.raises(ConfigError, match="years"):
+        HistorySource(ENV, 64, 0, seed=7)
 
 
 def test_bad_input_is_refused() -> None:

@@ -14,6 +14,7 @@ from rlcore.envs.control.finite_horizon_lqr import FiniteHorizonLqr, FiniteHoriz
 from rlcore.envs.control.lqr import ERGODIC, LQ_B, ScalarLqr, ScalarLqrConfig
 from rlcore.envs.control.matrix_lqr import MatrixLqr, MatrixLqrConfig, random_lq
 from rlcore.envs.control.ornstein_uhlenbeck import OrnsteinUhlenbeck
+from rlcore.functional import second_moments
 from rlcore.functional.linear_quadratic import (
     evaluate_linear_gaussian,
     growth_rate,
@@ -186,3 +187,23 @@ def test_family_is_seeded_and_of_any_size():
     again = MatrixLqr(MatrixLqrConfig(state_dim=5, action_dim=3, problem_seed=1))
     assert np.array_equal(one.problem.A, again.problem.A)
     assert not np.array_equal(one.problem.A, two.problem.A)
+
+
+def test_large_problems_are_solved_without_their_matrix() -> None:
+    """Krylov solutions against the n^2 x n^2 matrix, and the Riccati equation with 20 states."""
+    problem = random_lq(14, 3, seed=1)
+    operator = second_moments.moment_map(problem.A, problem.C)
+    right = np.random.default_rng(0).standard_normal((14, 14))
+    dense = np.linalg.solve(operator, right.reshape(-1)).reshape(14, 14)
+    np.testing.assert_allclose(second_moments.solve_moments(problem.A, problem.C, right), dense, atol=1e-10)
+    dense = np.linalg.solve(operator.T, right.reshape(-1)).reshape(14, 14)
+    np.testing.assert_allclose(second_moments.solve_values(problem.A, problem.C, right), dense, atol=1e-10)
+    rightmost = np.linalg.eigvals(operator).real.max()
+    assert second_moments.growth_rate(problem.A, problem.C) == pytest.approx(rightmost, abs=1e-7)
+
+    p = random_lq(20, 5, seed=0)
+    K = solve_stationary(p).K
+    S = p.B.T @ K + np.einsum("jnm,nk,jkl->ml", p.D, K, p.C) - p.R
+    G = p.N - np.einsum("jnm,nk,jkl->ml", p.D, K, p.D)
+    residual = -p.M + p.A.T @ K + K @ p.A + np.einsum("jkn,kl,jlm->nm", p.C, K, p.C) - p.discount_rate * K
+    np.testing.assert_allclose(residual + S.T @ np.linalg.solve(G, S), 0.0, atol=1e-10)
