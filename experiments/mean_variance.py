@@ -54,7 +54,7 @@ class Published(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{self.stock_return:g}, {self.volatility:g}"
+        return f"{self.stock_return:g}_{self.volatility:g}"
 
 
 CELLS = tuple(
@@ -221,7 +221,7 @@ def run_cell(cell: Published, config: Config, seed: int, recorder: Recorder = SI
     """All repeats of one cell."""
     env, runs = make_env(cell, config), []
     for k in range(seed, seed + config.repeats):
-        child = recorder.child(f"{cell.stock_return:g}_{cell.volatility:g}-seed-{k}", cell=cell.name, part_seed=k)
+        child = recorder.child(f"{cell.name}-seed-{k}", cell=cell.name, part_seed=k)
         runs.append(learned_moments(env, *train(cell, config, k, child)))
     return Result(cell, env.rebalanced_sharpe_ratio(), runs)
 

@@ -4,7 +4,8 @@
     theta += alpha_theta l(j) sum_k xi_k delta_k,   xi = dJ/dtheta
     phi   += alpha_phi l(j) sum_k exp(-beta t_k) [(dlog pi_k/dphi + zeta_k) delta_k + gamma dp_k/dphi dt]
 
-Sums over time are averaged over the paths of a batch; l(j) = j^-decay, j the number of the update. With `natural` a
+Sums over time are averaged over the paths of a batch; l(j) = j^-decay, j the number of the update. A weight eta(X) > 0
+may multiply every term: then it is the first-order condition that is solved, which holds for all eta. With `natural` a
 step is multiplied by the inverse of the mean of sum_k g_k g_k' dt, where g is dJ/dtheta or dlog pi/dphi. For the policy
 that is Fisher's information, in whose metric the score's variance, which grows like 1 / var(a), cancels. It needs the
 gradient of every row, so it serves forms with few parameters; networks take plain gradients.
