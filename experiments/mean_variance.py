@@ -92,9 +92,9 @@ class Config:
     iterations: int = 150
     """Updates."""
     value_rate: float = 0.4
-    """First natural step of the value, as a share of the way to the solution on the batch."""
+    """First rate of the value, whose natural steps are increments per year."""
     policy_rate: float = 0.4
-    """First natural step of the policy, as a share of the way to exp(q / gamma)."""
+    """First rate of the policy, as a share of the way from log pi to q / gamma."""
     multiplier_rate: float = 1.0
     """First step of the multiplier, per unit of missing mean."""
     temperature: float = 0.1

@@ -101,12 +101,10 @@ def with_settings(default: Any, settings: Sequence[str], prog: str) -> Any:
     except SystemExit as end:
         if not end.code:
             raise
-        words = (
-            "".join(letter for letter in complaint.getvalue() if not "\u2500" <= letter <= "\u257f")
-            .replace("--" * 8, "")
-            .split()
-        )
-        raise ConfigError(" ".join(words)) from end
+        lines = [line for line in complaint.getvalue().splitlines() if line[:1] not in "╭╰"]  # the frame and its title
+        words = "".join(letter for letter in "\n".join(lines) if not "\u2500" <= letter <= "\u257f").split()
+        told = [word for word in words if set(word) != {"-"}]
+        raise ConfigError(" ".join(told)) from end
 
 
 def with_device(config: Any, device: str | None, experiment: str) -> Any:
