@@ -96,7 +96,7 @@ class Config:
     policy_rate: float = 0.4
     """First rate of the policy, as a share of the way from log pi to q / gamma."""
     multiplier_rate: float = 1.0
-    """First step of the multiplier, per unit of missing mean."""
+    """First rate of the multiplier, as a share of a Newton step."""
     temperature: float = 0.1
     """gamma [money^2/year]."""
     repeats: int = 1
