@@ -12,11 +12,10 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from rlcore.agents.martingale import Clstd, ClstdConfig
 from rlcore.envs.control.stopped_brownian import StoppedBrownian, StoppedBrownianConfig
-from rlcore.experiments.exact_samples import gaussian_steps
+from rlcore.experiments.exact_samples import gaussian_steps, squares
 from rlcore.functional.increments import Exponential, Increments, Left, PhiBe, Trapezoid
 from rlcore.reporting.lines import Chart, Line, plot_charts
 from rlcore.simulation import Feedback, begin, rollout
@@ -46,11 +45,6 @@ class Config:
 
 
 PRESETS = {"quick": Config(), "paper": Config(exit_dts=(0.04, 0.02, 0.01, 0.005, 0.0025), paths=200_000)}
-
-
-def squares(x: Tensor) -> Tensor:  # [..., 1] -> [..., 2]
-    """(x^2, 1), which span the value."""
-    return torch.cat([x**2, torch.ones_like(x)], dim=-1)
 
 
 def bias(rule: Callable[[float], Increments], dt: float) -> float:

@@ -14,6 +14,11 @@ from rlcore.data import Trajectory
 from rlcore.envs.control.ornstein_uhlenbeck import OrnsteinUhlenbeck, OrnsteinUhlenbeckConfig
 
 
+def squares(x: Tensor) -> Tensor:  # [..., 1] -> [..., 2]
+    """(x^2, 1), the features that span the value."""
+    return torch.cat([x**2, torch.ones_like(x)], dim=-1)
+
+
 def path(kappa: float, sigma: float, dts: Sequence[float], z: Tensor) -> Trajectory:  # z [N, K+1]
     """Stationary paths at uneven times, driven by the given standard normals; reward x^2 dt at the left end."""
     states = [math.sqrt(0.5 * sigma**2 / kappa) * z[:, :1]]

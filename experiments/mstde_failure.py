@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rlcore.agents.martingale import Clstd, ClstdConfig, LinearMstde, MstdeConfig
 from rlcore.data import Trajectory
-from rlcore.experiments.exact_samples import gaussian_steps
+from rlcore.experiments.exact_samples import gaussian_steps, squares
 from rlcore.functional.increments import Left, ends, per_step
 from rlcore.functional.martingale import reward_to_go
 from rlcore.reporting.lines import Chart, Line, plot_charts
@@ -38,11 +38,6 @@ class Config:
 
 
 PRESETS = {"quick": Config(), "paper": Config(steps=(10, 25, 50, 100, 252, 1000), paths=100_000)}
-
-
-def squares(x: Tensor) -> Tensor:  # [..., 1] -> [..., 2]
-    """(x^2, 1), which span the value."""
-    return torch.cat([x**2, torch.ones_like(x)], dim=-1)
 
 
 def ou_parameters(dt: float) -> dict[str, list[float]]:

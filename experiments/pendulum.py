@@ -104,14 +104,18 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
     """Train from a replay buffer that the policy of the moment fills."""
     torch.manual_seed(seed)
     env = Pendulum(replace(PendulumConfig(), dt=config.dt), device=config.device)
-    streams = Streams(seed)
-    agent = make_agent(env, config, streams).to(env.device)
+    agent = make_agent(env, config, Streams(seed)).to(env.device)
+    return learn(agent, env, config, seed, recorder)
+
+
+def learn(agent: QLearning, env: Pendulum, config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, float]:
+    """Gather and update; returns the metrics of the last update and evaluation."""
     feed = RolloutSource(env, config.paths, steps_in(config.gather_interval, config.dt), seed=seed)
     capacity = config.paths * steps_in(config.seconds, config.dt)
     source = ReplaySource(
         ReplayBuffer(capacity, env.device),
         config.rows,
-        generator=streams["replay"],
+        generator=Streams(seed)["replay"],
         feed=feed,
         draws_per_feed=config.updates_per_gather,
     )

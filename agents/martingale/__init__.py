@@ -9,6 +9,7 @@ from rlcore.agents.martingale.episodic_q import EpisodicQLearning
 from rlcore.agents.martingale.gmm import Gmm
 from rlcore.agents.martingale.gradient_td import GradientTd, GradientTdConfig
 from rlcore.agents.martingale.least_squares import ERGODIC, Running, centred
+from rlcore.agents.martingale.least_squares_q import LeastSquaresQ, LeastSquaresQConfig
 from rlcore.agents.martingale.monte_carlo import LinearMartingaleLoss, MartingaleLoss, MartingaleLossConfig
 from rlcore.agents.martingale.mstde import LinearMstde, Mstde, MstdeConfig
 from rlcore.agents.martingale.q_learning import QLearning, QLearningConfig, bounded_weight
@@ -30,6 +31,8 @@ __all__ = [
     "Gmm",
     "GradientTd",
     "GradientTdConfig",
+    "LeastSquaresQ",
+    "LeastSquaresQConfig",
     "LinearMartingaleLoss",
     "LinearMstde",
     "MartingaleLoss",

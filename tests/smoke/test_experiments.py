@@ -16,8 +16,11 @@ from rlcore.experiments import (
     ergodic_lqr,
     integrator_orders,
     irregular_time,
+    large_lq,
+    mean_variance,
     mstde_failure,
     pendulum,
+    pendulum_hjb,
 )
 from rlcore.training.recorder import RunFolder
 
@@ -60,12 +63,18 @@ EVALUATION: dict[str, tuple[Any, Any]] = {
         convergence_in_dt.Config(dts=(0.1, 0.05), exit_dts=(0.08, 0.04), paths=500),
     ),
     "black_scholes": (black_scholes, black_scholes.Config(dt=0.05, paths=4000, batches=2, gradient_steps=5)),
+    "large_lq": (large_lq, large_lq.Config(sizes=(2,), paths=64, iterations=2)),
+    "mean_variance": (mean_variance, mean_variance.Config(paths=16, iterations=2, evaluations=1)),
+    "pendulum_hjb": (
+        pendulum_hjb,
+        pendulum_hjb.Config(training=pendulum.Config(seconds=2.0, rows=64), fine_dt=0.05, seconds=2.0, cells=9),
+    ),
     "irregular_time": (irregular_time, irregular_time.Config(dt=0.02, mean_steps=4, paths=16, seconds=4.0)),
 }
 
 
 @pytest.mark.parametrize("name", sorted(EVALUATION))
-def test_policy_evaluation_draws_and_writes_its_numbers(name: str, tmp_path: Path) -> None:
+def test_an_experiment_draws_and_writes_its_numbers(name: str, tmp_path: Path) -> None:
     experiment, config = EVALUATION[name]
     with RunFolder(tmp_path / "run", {"experiment": name, "seed": 0}, silent=True) as recorder:
         found = experiment.run(config, 0, recorder)

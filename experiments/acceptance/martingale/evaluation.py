@@ -13,8 +13,9 @@ from rlcore.envs.control.lqr import ERGODIC, LQ_B, ScalarLqr, ScalarLqrConfig
 from rlcore.envs.control.matrix_lqr import random_lq
 from rlcore.envs.control.ornstein_uhlenbeck import OrnsteinUhlenbeck, OrnsteinUhlenbeckConfig
 from rlcore.experiments import black_scholes, irregular_time
-from rlcore.experiments.convergence_in_dt import RULES, bias, mean_exit_time, slope, squares
-from rlcore.experiments.exact_samples import balanced_steps, gaussian_steps
+from rlcore.experiments.acceptance.foundation import sampled_error
+from rlcore.experiments.convergence_in_dt import RULES, bias, mean_exit_time, slope
+from rlcore.experiments.exact_samples import balanced_steps, gaussian_steps, squares
 from rlcore.experiments.mstde_failure import gbm_parameters, gbm_paths, gbm_population_minimiser, ou_parameters
 from rlcore.functional.increments import Left
 from rlcore.functional.linear_quadratic import hjb_residual, solve_stationary
@@ -62,18 +63,6 @@ def solvers() -> Measurement:
     return Measurement(
         "<= 1e-6; <= 1e-10", f"{difference:.1e}; {worst:.1e}", difference <= 1e-6 and worst <= 1e-10, "1e-6; 1e-10"
     )
-
-
-def sampled_error(dt: float, seconds: float, seed: int) -> float:
-    """Error of theta_1 from 4096 sampled paths of together `seconds` of physical time."""
-    env = OrnsteinUhlenbeck(OrnsteinUhlenbeckConfig(dt=dt, horizon=math.inf), dtype=torch.float64)
-    agent = Clstd(torch.zeros_like, squares, 2, ClstdConfig(discount_rate=0.5))
-    paths, per_call = 4096, 50
-    stand = begin(env, paths, seed=seed)
-    for _ in range(math.ceil(seconds / (paths * dt * per_call))):
-        trajectory, stand = rollout(env, Feedback(torch.zeros_like), stand, per_call)
-        agent.update(trajectory)
-    return float(agent.theta[0]) - THETA_1
 
 
 @row(
