@@ -3,7 +3,9 @@
 from rlcore.agents.martingale.actor_critic import ActorCritic, ActorCriticConfig
 from rlcore.agents.martingale.big_q import BigQConfig, BigQSarsa, QuadraticBigQ
 from rlcore.agents.martingale.clstd import Clstd, ClstdConfig
+from rlcore.agents.martingale.cppo import Cppo, CppoConfig, cppo
 from rlcore.agents.martingale.ctd import Ctd, CtdConfig, CtdOnline
+from rlcore.agents.martingale.deep import DeepActorCritic, DeepConfig, ct_ddpg, ct_sac
 from rlcore.agents.martingale.episodic import EpisodicActorCritic, EpisodicConfig
 from rlcore.agents.martingale.episodic_q import EpisodicQLearning
 from rlcore.agents.martingale.gmm import Gmm
@@ -22,9 +24,13 @@ __all__ = [
     "BigQSarsa",
     "Clstd",
     "ClstdConfig",
+    "Cppo",
+    "CppoConfig",
     "Ctd",
     "CtdConfig",
     "CtdOnline",
+    "DeepActorCritic",
+    "DeepConfig",
     "EpisodicActorCritic",
     "EpisodicConfig",
     "EpisodicQLearning",
@@ -45,4 +51,7 @@ __all__ = [
     "Running",
     "bounded_weight",
     "centred",
+    "cppo",
+    "ct_ddpg",
+    "ct_sac",
 ]

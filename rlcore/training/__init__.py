@@ -1,13 +1,23 @@
 """Sources, agents, the training loop and what surrounds it."""
 
 from rlcore.training.agent import Agent, Metrics
-from rlcore.training.sources import BehaviourSource, PathSource, ReplaySource, RolloutSource, Source, StepSource
+from rlcore.training.sources import (
+    BehaviourSource,
+    CorrelatedSource,
+    PathSource,
+    ReplaySource,
+    RolloutSource,
+    Source,
+    StepSource,
+)
 from rlcore.training.trainer import Callback, Phase, Position, Tick, run
+from rlcore.training.windows import WindowSource
 
 __all__ = [
     "Agent",
     "BehaviourSource",
     "Callback",
+    "CorrelatedSource",
     "Metrics",
     "PathSource",
     "Phase",
@@ -17,5 +27,6 @@ __all__ = [
     "Source",
     "StepSource",
     "Tick",
+    "WindowSource",
     "run",
 ]

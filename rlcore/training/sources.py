@@ -10,6 +10,7 @@ import torch
 
 from rlcore.data import ReplayBuffer, Trajectory, Transitions
 from rlcore.errors import ConfigError
+from rlcore.simulation.correlated import NoiseFromState, WithCorrelatedNoise
 from rlcore.simulation.environment import Environment, EnvState
 from rlcore.simulation.policy import Policy
 from rlcore.simulation.rollout import begin, rollout, rollout_with_reset
@@ -91,6 +92,31 @@ class RolloutSource(_Continuing[Transitions]):
         transitions, self.stand = rollout_with_reset(self.env, policy, self.stand, self.steps_per_call)
         self.count_call()
         return transitions
+
+
+class CorrelatedSource(_Continuing[Transitions]):
+    """As `RolloutSource`, but each component of the policy's noise is N(0, 1) with this correlation time [s].
+
+    Noise drawn anew at every control step averages out over any fixed time as dt -> 0; this does not.
+    """
+
+    def __init__(
+        self, env: Environment, paths: int, steps_per_call: int, *, seed: int, noise_dim: int, correlation_time: float
+    ) -> None:
+        super().__init__(WithCorrelatedNoise(env, noise_dim, correlation_time), paths, steps_per_call, seed=seed)
+        self.width = noise_dim
+
+    def next(self, policy: Policy) -> Transitions:
+        check_noise(policy, self.width)
+        found, self.stand = rollout_with_reset(self.env, NoiseFromState(policy), self.stand, self.steps_per_call)
+        self.count_call()
+        return found.replace(obs=found.obs[..., : -self.width], next_obs=found.next_obs[..., : -self.width])
+
+
+def check_noise(policy: Policy, width: int) -> None:
+    """Raise unless the policy consumes as many numbers as there are."""
+    if policy.noise_dim != width:
+        raise ConfigError(f"noise_dim must be the policy's, {policy.noise_dim}, got {width}")
 
 
 class BehaviourSource(Source[Batch]):
