@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
-from rlcore.envs.catalog import CATALOG
+from rlcore.envs.catalog import CATALOG, FOREIGN
 from rlcore.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _HOME = {path.partition(":")[2]: path for entry in CATALOG.values() for path in (entry.environment, entry.config)}
 _HOME |= {"random_lq": "rlcore.envs.control.matrix_lqr:random_lq", "register": "rlcore.envs.registration:register"}
 
-__all__ = ["CATALOG", "make", *sorted(_HOME)]
+__all__ = ["CATALOG", "FOREIGN", "make", *sorted(_HOME)]
 
 
 def load(path: str) -> Any:
@@ -41,6 +41,8 @@ def __dir__() -> list[str]:
 
 def default_config(env_id: str) -> Any:
     """The settings of a registered environment, as its frozen dataclass."""
+    if env_id in FOREIGN:
+        raise ConfigError(f"{env_id} is of another library and no tensor environment; use gymnasium.make({env_id!r})")
     if env_id not in CATALOG:
         raise unknown_name("environment", env_id, CATALOG)
     config = load(CATALOG[env_id].config)
@@ -75,3 +77,6 @@ for _id in CATALOG:
         vector_entry_point="rlcore.envs.registration:make_gym_vector",
         kwargs={"env_id": _id},
     )
+
+for _id, _foreign in FOREIGN.items():
+    gymnasium.register(id=_id, entry_point=_foreign.factory, kwargs={"env_id": _id})

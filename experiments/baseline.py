@@ -4,7 +4,7 @@
 
 "Fairly" means: the reward of a step is its rate times dt, and gamma = exp(-beta dt), with beta = 1/s where the problem
 is ergodic. Sizes of networks, rollouts and batches, and SAC's learning rate and update schedule, are set in
-`make_model`; everything else is SB3's default.
+`make_model`; everything else is SB3's default. `rival` scales in other ways too, for `time_step_sweep`.
 """
 
 from __future__ import annotations
@@ -82,16 +82,28 @@ def make_model(config: Config, env: Any, copies: int, seed: int) -> Any:
 
 def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, float]:
     """Train the rival for the given physical time; returns its last evaluation."""
-    from stable_baselines3.common.callbacks import BaseCallback
-
     from rlcore.interop.sb3 import Sb3Policy
 
     torch.manual_seed(seed)
     env, evaluator, copies = make_problem(config.problem)
     model = make_model(config, env, copies, seed)
-    measure = evaluator(env, Sb3Policy(model))
-    total = round(config.simulated / env.spec.dt)
     recorder.hparams({"agent": config.algorithm, "dt": env.spec.dt})
+    measure = evaluator(env, Sb3Policy(model))
+    return learn(model, env.spec.dt, config.simulated, config.evaluations, measure, recorder)
+
+
+def learn(
+    model: Any,
+    dt: float,
+    simulated: float,
+    evaluations: int,
+    measure: Callable[[], Mapping[str, float]],
+    recorder: Recorder,
+) -> dict[str, float]:
+    """Train a model for so many seconds, summed over paths; returns its last evaluation."""
+    from stable_baselines3.common.callbacks import BaseCallback
+
+    total = round(simulated / dt)
 
     class Watch(BaseCallback):
         """Evaluates at equal distances of physical time, under the tags of our agents."""
@@ -102,13 +114,13 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
 
         def _on_step(self) -> bool:
             if self.num_timesteps >= self.due:
-                self.due += math.ceil(total / config.evaluations)
-                recorder.log(self.num_timesteps, measure(), simulated=self.num_timesteps * env.spec.dt)
+                self.due += math.ceil(total / evaluations)
+                recorder.log(self.num_timesteps, measure(), simulated=self.num_timesteps * dt)
             return bool(self.num_timesteps < total)
 
     began = time.perf_counter()
     model.learn(total, callback=Watch())
     speed = model.num_timesteps / (time.perf_counter() - began)
     result = dict(measure())
-    recorder.log(model.num_timesteps, result | {"time/fps": speed}, simulated=model.num_timesteps * env.spec.dt)
+    recorder.log(model.num_timesteps, result | {"time/fps": speed}, simulated=model.num_timesteps * dt)
     return result

@@ -95,3 +95,42 @@ def draw_pendulum(angle: float, *, trail: float = 0.0, size: int = 400, length: 
     paint(picture, disc(size, (0.0, 0.0), 0.06), INK)
     paint(picture, disc(size, (0.0, 0.0), 0.022), PAPER)
     return to_bytes(picture)
+
+
+def box(size: int, centre: Point, half: Point, corner: float) -> Field:
+    """Signed distance to an upright rectangle of these half sides with round corners."""
+    x, y = pixels(size)
+    dx, dy = np.abs(x - centre[0]) - (half[0] - corner), np.abs(y - centre[1]) - (half[1] - corner)
+    outside = np.hypot(np.maximum(dx, 0.0), np.maximum(dy, 0.0))
+    distance: Field = (outside + np.minimum(np.maximum(dx, dy), 0.0) - corner).astype(np.float32)
+    return distance
+
+
+@lru_cache(maxsize=4)
+def cart_pole_scene(size: int, end: float) -> Field:
+    """What does not move: the rail, its ends and its middle."""
+    picture = blank(size, PAPER)
+    paint(picture, segment(size, (-1.0, -0.13), (1.0, -0.13), 0.016), TRACK)
+    for side in (-end, end):
+        paint(picture, segment(size, (side, -0.19), (side, -0.07), 0.022), INK, 0.6)
+    paint(picture, segment(size, (0.0, -0.19), (0.0, -0.16), 0.022), GREEN)
+    return picture
+
+
+def draw_cart_pole(position: float, angle: float, *, length: float, rail: float, size: int = 400) -> NDArray[np.uint8]:
+    """A cart at `position` [m] on a rail that ends at +-`rail` [m], its rod at `angle` [rad], positive to the right.
+
+    The rail spans the picture, but the rod is never drawn larger than fits above and below it.
+    """
+    scale = min(0.88 / rail, 0.8 / length)  # of the picture's half width, per metre
+    picture = cart_pole_scene(size, rail * scale).copy()
+    x = position * scale
+    tip = (x + length * scale * float(np.sin(angle)), length * scale * float(np.cos(angle)))
+    for wheel in (x - 0.09, x + 0.09):
+        paint(picture, disc(size, (wheel, -0.085), 0.042), INK)
+    paint(picture, box(size, (x, 0.0), (0.17, 0.075), 0.025), INK)
+    paint(picture, segment(size, (x, 0.0), tip, 0.05), STEEL)
+    paint(picture, disc(size, tip, 0.045), AMBER)
+    paint(picture, disc(size, (x, 0.0), 0.038), PAPER)
+    paint(picture, disc(size, (x, 0.0), 0.016), INK)
+    return to_bytes(picture)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 
 def environments() -> dict[str, str]:
-    """Environment ids and their summaries, from the catalog, which is plain data."""
+    """Environment ids and their summaries, foreign ones last, from the catalog, which is plain data."""
     for folder in folders_of("rlcore.envs"):
         spec = spec_from_file_location("_rlcore_envs_catalog", folder / "catalog.py")
         if spec is not None and spec.loader is not None and (folder / "catalog.py").exists():
             module = sys.modules[spec.name] = module_from_spec(spec)  # without its package, which would load Gymnasium
             spec.loader.exec_module(module)
-            return {name: entry.summary for name, entry in module.CATALOG.items()}
+            return {name: entry.summary for name, entry in (module.CATALOG | module.FOREIGN).items()}
     return {}
 
 

@@ -13,6 +13,7 @@ from rlcore.experiments import (
     baseline,
     black_scholes,
     convergence_in_dt,
+    deep_control,
     ergodic_lqr,
     integrator_orders,
     irregular_time,
@@ -21,6 +22,7 @@ from rlcore.experiments import (
     mstde_failure,
     pendulum,
     pendulum_hjb,
+    time_step_sweep,
 )
 from rlcore.training.recorder import RunFolder
 
@@ -56,6 +58,20 @@ def test_integrator_orders_are_measured_for_every_claim() -> None:
         assert found[f"order/{name}"] == pytest.approx(order, abs=0.1)
 
 
+SHORT = deep_control.Config(
+    paths=4, seconds=1.6, replay=deep_control.Replay(updates=4, rows=32), hidden=(8,), evaluations=1
+)
+
+
+@pytest.mark.parametrize("agent", ["ct-sac", "ct-ddpg", "cppo"])
+@pytest.mark.parametrize("task", ["pendulum", "lq"])
+def test_deep_control(agent: Any, task: Any) -> None:
+    found = deep_control.run(replace(SHORT, agent=agent, task=task), seed=0)
+    assert all(math.isfinite(value) for value in found.values())
+    assert found["eval/return"] < 0.0
+    assert found["eval/score"] < 1.0
+
+
 EVALUATION: dict[str, tuple[Any, Any]] = {
     "mstde_failure": (mstde_failure, mstde_failure.Config(dts=(0.1, 0.01), steps=(10, 25), paths=2000)),
     "convergence_in_dt": (
@@ -68,6 +84,10 @@ EVALUATION: dict[str, tuple[Any, Any]] = {
     "pendulum_hjb": (
         pendulum_hjb,
         pendulum_hjb.Config(training=pendulum.Config(seconds=2.0, rows=64), fine_dt=0.05, seconds=2.0, cells=9),
+    ),
+    "time_step_sweep": (
+        time_step_sweep,
+        time_step_sweep.Config(agents=("ct-sac", "sac-naive", "sac-fair", "ppo-fair"), dts=(0.1, 0.05), learner=SHORT),
     ),
     "irregular_time": (irregular_time, irregular_time.Config(dt=0.02, mean_steps=4, paths=16, seconds=4.0)),
 }

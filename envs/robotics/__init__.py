@@ -1,0 +1,1 @@
+"""Robots of other libraries in physical time; each needs the extra `robotics`."""
