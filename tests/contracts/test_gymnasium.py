@@ -11,13 +11,13 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from numpy.testing import assert_allclose, assert_array_equal
 
-import rlcore.envs  # noqa: F401  registers the ids
+from rlcore.envs import CATALOG
 from rlcore.errors import ConfigError, NumericsError, ShapeError
 from rlcore.interop.batch import ResetNeededError
 from rlcore.interop.gymnasium import GymEnv, GymVectorEnv
 from rlcore.simulation import Feedback, begin, rollout_with_reset
 
-IDS = sorted(name for name in gymnasium.registry if name.startswith("rlcore/"))
+IDS = sorted(CATALOG)
 MODES = list(AutoresetMode)
 
 

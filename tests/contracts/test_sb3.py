@@ -13,12 +13,13 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 import rlcore.envs
+from rlcore.envs import CATALOG
 from rlcore.errors import ConfigError
 from rlcore.interop.gymnasium import GymEnv
 from rlcore.interop.sb3 import Sb3Policy, Sb3VecEnv
 from rlcore.simulation import Feedback, Policy, begin, rollout, rollout_with_reset
 
-IDS = sorted(name for name in gymnasium.registry if name.startswith("rlcore/"))
+IDS = sorted(CATALOG)
 
 
 def check_quietly(env):
