@@ -2,5 +2,6 @@
 
 from rlcore.data.batches import Comparisons, TensorBatch, Trajectory, Transitions
 from rlcore.data.buffer import ReplayBuffer
+from rlcore.data.windows import Windows
 
-__all__ = ["Comparisons", "ReplayBuffer", "TensorBatch", "Trajectory", "Transitions"]
+__all__ = ["Comparisons", "ReplayBuffer", "TensorBatch", "Trajectory", "Transitions", "Windows"]
