@@ -1,1 +1,1 @@
-"""Agents, by family: `rlcore.agents.martingale`."""
+"""Agents, by family: `rlcore.agents.integral_rl`, `rlcore.agents.martingale`."""

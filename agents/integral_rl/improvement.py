@@ -1,7 +1,7 @@
 """What is known of the problem, and policy improvement (PIM): the best action against a value.
 
     l(x, u) = q(x) + u'R u,    u+ = argmin_u grad V'g u + u'R u = -1/2 R^-1 g'grad V
-    |u| <= lambda:             u+ = -lambda tanh(R^-1 g'grad V / (2 lambda)),   W(u) as in `rlcore.functional.saturation`
+    |u| <= lambda:             u+ = -lambda tanh(R^-1 g'grad V / (2 lambda)),   W as in `rlcore.functional.saturation`
 
 Evaluation after improvement is Newton's method for the HJB equation, V_{i+1} = V_i - G'(V_i)^-1 G(V_i): the input gain
 and the cost are needed, the drift is not.
@@ -42,7 +42,7 @@ class KnownParts:
             raise ConfigError("control_weight must be positive definite: every action must cost something")
         if not self.saturation > 0.0:
             raise ConfigError(f"saturation must be positive, got {self.saturation}; inf means none")
-        if math.isfinite(self.saturation) and bool((R != torch.diag_embed(R.diagonal(dim1=-2, dim2=-1))).any()):
+        if math.isfinite(self.saturation) and bool((torch.diag_embed(R.diagonal(dim1=-2, dim2=-1)) != R).any()):
             raise ConfigError("control_weight must be diagonal where the input saturates")
 
     def utility(self, x: Tensor, u: Tensor) -> Tensor:  # [..., n], [..., m] -> [...]

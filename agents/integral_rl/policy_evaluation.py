@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -22,7 +22,9 @@ from torch import Tensor
 from rlcore.data import Windows
 from rlcore.functional.bases import StateMap
 from rlcore.functional.least_squares import LeastSquares, least_squares
-from rlcore.functional.quadrature import Quadrature
+
+if TYPE_CHECKING:
+    from rlcore.functional.quadrature import Quadrature
 
 
 class Rule(Protocol):

@@ -37,7 +37,7 @@ class Basis(Protocol):
 
 
 def beside(parameter: Tensor, x: Tensor, own: int = 1) -> Tensor:
-    """A parameter [L..., *own] of a batch of problems L beside states [L..., *, n]: ones between L and its own dimensions."""
+    """A parameter [L..., *own] of each problem beside states [L..., *, n]: ones between L and its own dimensions."""
     lead = parameter.ndim - own
     return parameter.reshape(*parameter.shape[:lead], *[1] * max(0, x.ndim - 1 - lead), *parameter.shape[lead:])
 
@@ -88,6 +88,12 @@ class Features:
     def gradient(self, x: Tensor, weights: Tensor) -> Tensor:
         value, pull = torch.func.vjp(self.function, x)
         return pull(beside(weights, x).expand_as(value))[0]  # type: ignore[no-any-return]
+
+
+def curvature(basis: Basis, state_dim: int) -> Tensor:  # -> [p, n, n]
+    """Second derivatives of the features at x = 0, float64."""
+    found: Tensor = torch.func.jacrev(basis.jacobian)(torch.zeros(state_dim, dtype=torch.float64))
+    return found
 
 
 def symmetric(weights: Tensor) -> Tensor:  # [..., n (n + 1) / 2] -> [..., n, n]

@@ -2,8 +2,8 @@
 
     w = argmin |Theta w - Xi|_2,   Theta = Q R D  with D the norms of the columns,   w = D^-1 R^-1 Q'Xi = Theta^+ Xi
 
-Scaling the columns brings the condition within a factor sqrt(p) of the best that any scaling reaches, so a basis of monomials of
-very different size costs no digits. QR alone serves on every device; normal equations would square the condition.
+Scaling the columns brings the condition within a factor sqrt(p) of the best that any scaling reaches, so monomials of
+very different size cost no digits. QR alone serves on every device; normal equations would square the condition.
 Source: van der Sluis, Numerische Mathematik 14, 1969, for the scaling; Bjorck, Numerical Methods for Least Squares
 Problems, 1996, section 1.3, for the perturbation.
 """
@@ -42,7 +42,7 @@ class LeastSquares:
 
     @cached_property
     def scaled_singular_values(self) -> Tensor:
-        """Those of Theta D^-1, whose columns have unit length, in falling order [..., p]; nan where Theta is not finite."""
+        """Those of Theta D^-1, whose columns have unit length, in falling order [..., p]; nan where not finite."""
         return singular_values(self.triangle)
 
     @cached_property
@@ -95,8 +95,8 @@ def least_squares(matrix: Tensor, target: Tensor) -> LeastSquares:  # [..., W, p
     rows, columns = matrix.shape[-2:]
     if rows < columns:
         raise ConfigError(
-            f"need at least as many windows as features, got {rows} windows for {columns} features; gather more windows "
-            "or take a smaller basis"
+            f"need at least as many windows as features, got {rows} windows for {columns} features; gather more "
+            "windows or take a smaller basis"
         )
     norms: Tensor = torch.linalg.vector_norm(matrix, dim=-2)
     scale = torch.where(norms > 0.0, norms, 1.0)

@@ -1,0 +1,22 @@
+"""Integral reinforcement learning: policy iteration for an unknown drift, with any quadrature rule and an error bar."""
+
+from rlcore.agents.integral_rl.agent import IntegralRl, IntegralRlConfig
+from rlcore.agents.integral_rl.guard import Reason, RefusalError, Verdict
+from rlcore.agents.integral_rl.improvement import KnownParts, linear_quadratic
+from rlcore.agents.integral_rl.policy_evaluation import Evaluation, Rule, evaluate_policy, regressors
+from rlcore.data import Windows
+
+__all__ = [
+    "Evaluation",
+    "IntegralRl",
+    "IntegralRlConfig",
+    "KnownParts",
+    "Reason",
+    "RefusalError",
+    "Rule",
+    "Verdict",
+    "Windows",
+    "evaluate_policy",
+    "linear_quadratic",
+    "regressors",
+]

@@ -1,0 +1,150 @@
+"""Integral reinforcement learning: policy iteration from sampled paths, the drift unknown, the input gain known.
+
+    PEV    Theta w_i = Xi on windows of u_i            PIM    u_{i+1} = -1/2 R^-1 g'grad phi'w_i
+
+Source: Vrabie and Lewis, Neural Networks 22, 2009; Cao and Pan, ICLR 2024, for Bayesian quadrature in PEV.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from rlcore.agents.integral_rl.guard import Verdict, judge
+from rlcore.agents.integral_rl.improvement import KnownParts
+from rlcore.agents.integral_rl.policy_evaluation import Evaluation, Rule, evaluate_policy
+from rlcore.checks import check_not_negative, check_numbers, check_positive
+from rlcore.data import Windows
+from rlcore.errors import ShapeError
+from rlcore.functional.bases import Basis, StateMap, beside, curvature
+from rlcore.training.agent import Agent, Metrics
+
+
+@dataclass(frozen=True)
+class IntegralRlConfig:
+    """Settings of `IntegralRl`."""
+
+    discount_rate: float = 0.0
+    """beta [1/s]."""
+    least_decrease: float = 0.5
+    """Under a new policy the former V must fall over every window by this share of its cost; exact: at least 1."""
+    largest_spread: float = 1.0
+    """Largest standard deviation of a window's integral beside the integral."""
+
+
+@final
+class IntegralRl(Agent[Windows]):
+    """On-policy integral RL with a value linear in features, any quadrature rule, an error bar and a guard.
+
+    `weights` [L..., p] are those of a value whose best action is the first policy, or `law` is that policy. L counts
+    problems that learn side by side. Every update evaluates the policy in force and improves it, or refuses: a policy
+    that fails is taken back, and where no problem of the batch is left that learns, `RefusalError` says why.
+    """
+
+    weights: Tensor  # [L..., p] of the V whose best action is the policy in force
+    trusted: Tensor  # [L..., p] of the policy before it
+    improvements: Tensor  # int64 [L...] accepted so far; 0 where the first policy is in force
+
+    def __init__(
+        self,
+        basis: Basis,
+        known: KnownParts,
+        rule: Rule,
+        weights: Tensor,
+        config: IntegralRlConfig = IntegralRlConfig(),
+        *,
+        law: StateMap | None = None,
+    ) -> None:
+        super().__init__()
+        check_not_negative("discount_rate", config.discount_rate, "1/s")
+        check_numbers("least_decrease", config.least_decrease)
+        check_positive("largest_spread", config.largest_spread)
+        if weights.ndim < 1 or not weights.is_floating_point() or not bool(torch.isfinite(weights).all()):
+            raise ShapeError(f"weights must be finite numbers [..., p], got {list(weights.shape)}")
+        self.basis, self.known, self.rule, self.config, self.law = basis, known, rule, config, law
+        self.register_buffer("weights", weights.detach().clone())
+        self.register_buffer("trusted", weights.detach().clone())
+        self.register_buffer("improvements", torch.zeros(weights.shape[:-1], dtype=torch.int64, device=weights.device))
+        self.evaluation: Evaluation | None = None
+        self.verdict: Verdict | None = None
+
+    def value(self, x: Tensor, weights: Tensor | None = None) -> Tensor:  # [L..., *, n] -> [L..., *]
+        """V(x), a cost."""
+        phi = self.basis(x)
+        return (phi * beside(self.weights if weights is None else weights, phi)).sum(-1)
+
+    def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:  # [L..., *, n] -> [L..., *, m]
+        action = self.known.improved_action(obs, self.basis.gradient(obs, self.weights))
+        if self.law is None:
+            return action
+        return torch.where(beside(self.improvements.unsqueeze(-1), obs) > 0, action, self.law(obs))
+
+    def evaluate(self, windows: Windows) -> Evaluation:
+        """PEV: the value of the policy that made the windows."""
+        utility = self.known.utility(windows.states, windows.actions)
+        return evaluate_policy(self.basis, windows, utility, self.rule.at(windows.elapsed), self.config.discount_rate)
+
+    @torch.no_grad()
+    def update(self, batch: Windows) -> Metrics:
+        windows, finite = only_finite(batch, self.weights.ndim - 1)
+        found = self.evaluate(windows)
+        verdict = self.judge(windows, found, finite)
+        self.evaluation, self.verdict = found, verdict
+        fine, back = verdict.fine, verdict.unsafe & (self.improvements > 0)
+        change = torch.linalg.vector_norm(found.weights - self.weights, dim=-1)
+        kept = torch.where(back.unsqueeze(-1), self.trusted, self.weights)
+        self.trusted.copy_(torch.where(fine.unsqueeze(-1), self.weights, self.trusted))
+        self.weights.copy_(torch.where(fine.unsqueeze(-1), found.weights, kept))
+        iteration = self.improvements.flatten()[:1] + 1
+        self.improvements += fine.long() - back.long()
+        if not bool(fine.any()):
+            raise verdict.refusal(int(iteration), int(found.fit.rank.flatten()[0]), self.weights.shape[-1])
+        return self.metrics(found, verdict, change)
+
+    def judge(self, windows: Windows, found: Evaluation, finite: Tensor) -> Verdict:
+        """Hold the evaluation, and the policy in force, against what is true of exact ones."""
+        phi = self.basis(windows.states)  # [..., W, N, p]
+        values = (phi * beside(found.weights, phi)).sum(-1)
+        bound = found.weight_bound
+        doubt = torch.zeros_like(values) if bound is None else (phi.abs() * beside(bound, phi)).sum(-1)
+        keep = torch.exp(-self.config.discount_rate * windows.length)
+        former = self.value(windows.states[..., [0, -1], :])
+        drop = former[..., 0] - keep * former[..., 1]
+        drop = torch.where((self.improvements > 0).unsqueeze(-1), drop, torch.nan)
+        second = curvature(self.basis, windows.states.shape[-1]).to(values)
+        matrix = torch.einsum("...p,pij->...ij", torch.where(finite.unsqueeze(-1), found.weights, 1.0), second)
+        bend = torch.linalg.eigvalsh(torch.nan_to_num(matrix))
+        limits = self.config.least_decrease, self.config.largest_spread
+        return judge(found, values, doubt, bend, drop, finite, *limits)
+
+    def metrics(self, found: Evaluation, verdict: Verdict, change: Tensor) -> dict[str, Tensor]:
+        """The worst over the batch of what tells a good evaluation from a bad one."""
+        shown = {
+            "train/rank": found.fit.rank.amin().double(),
+            "train/condition": found.fit.condition.amax(),
+            "train/smallest_singular_value": found.fit.smallest_singular_value.amin(),
+            "train/residual": found.residual.amax(),
+            "train/change": change.amax(),
+            "train/decrease": verdict.decrease.amin(),
+            "train/refused": (~verdict.fine).double().mean(),
+        }
+        if found.deviation is not None and found.weight_bound is not None:
+            shown |= {
+                "train/window_deviation": found.deviation.amax(),
+                "train/spread": verdict.spread.amax(),
+                "train/weight_bound": torch.linalg.vector_norm(found.weight_bound, dim=-1).amax(),
+            }
+        return shown
+
+
+def only_finite(windows: Windows, lead: int) -> tuple[Windows, Tensor]:
+    """Windows with 1 in place of what is not finite, and whether each problem [L...] was finite throughout."""
+    fine = torch.isfinite(windows.states).all(-1) & torch.isfinite(windows.actions).all(-1)
+    whole = fine.flatten(lead).all(-1)
+    states, actions = (
+        torch.where(fine.unsqueeze(-1), part, torch.ones_like(part)) for part in (windows.states, windows.actions)
+    )
+    return Windows(windows.times, states, actions), whole
