@@ -112,3 +112,12 @@ def test_rules_with_nodes_of_their_own():
     assert gauss_legendre(3).weights.tolist() == pytest.approx([5 / 18, 8 / 18, 5 / 18])
     assert clenshaw_curtis(3).weights.tolist() == pytest.approx([1 / 6, 4 / 6, 1 / 6])
     assert math.isclose(float(gauss_legendre(5).integral(gauss_legendre(5).times.exp())), math.e - 1.0, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("rule", [Matern(3, 1.0), Matern(2, 0.5, mean_degree=1), IntegratedWiener(2)])
+def test_one_pattern_of_nodes_gives_the_error_bar_of_every_window(rule):
+    times = torch.linspace(0.0, 1.0, 9, dtype=torch.float64)
+    values = torch.randn(4, 7, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    together = rule.at(times).deviation(values)
+    single = torch.stack([rule.at(times).deviation(row) for row in values.flatten(0, 1)]).view(4, 7)
+    torch.testing.assert_close(together, single, rtol=1e-12, atol=0.0)

@@ -146,21 +146,29 @@ class SquareRootFilter:
         """y'K^-1 y; with diffuse coefficients, its least value over them."""
         kept = torch.nn.functional.pad(torch.where(self.observed, values, 0.0), (0, self.pad))
         y = self.chunks(kept, 1)[..., None, None]  # [q, G, ..., 1, 1]
-        mean = torch.zeros_like(self.gains[0])
+        windows = y.ndim - self.A.ndim  # batch dimensions of the values that the nodes do not have
+
+        def beside(x: Tensor, own: int) -> Tensor:  # [*own, ...] -> [*own, 1, ..., 1, ...]
+            return x.reshape(*x.shape[:own], *[1] * windows, *x.shape[own:])
+
+        A, gains, Q = beside(self.A, 2), beside(self.gains, 2), beside(self.Q, 1)
+        seen, deviations = beside(self.seen, 2)[..., None, None], beside(self.deviations, 2)[..., None, None]
+        R, F, C, whiten = (beside(part, 1) for part in (self.R, self.F, self.C, self.whiten))
+        mean = torch.zeros_like(gains[0])
         residuals = []
         for j in range(self.length):
-            mean = self.A[j] @ mean
-            off = (y[j] - mean[..., :1, :]) * self.seen[j, ..., None, None]
-            mean = mean + self.gains[j] @ off
-            residuals.append((off / self.deviations[j, ..., None, None]).squeeze(-1))
+            mean = A[j] @ mean
+            off = (y[j] - mean[..., :1, :]) * seen[j]
+            mean = mean + gains[j] @ off
+            residuals.append((off / deviations[j]).squeeze(-1))
         z = torch.stack(residuals, -2)  # [G, ..., q, 1]
-        inside = self.Q.mT @ z
-        total: Tensor = (z - self.Q @ inside).square().sum((0, -2, -1))
+        inside = Q.mT @ z
+        total: Tensor = (z - Q @ inside).square().sum((0, -2, -1))
         mu = torch.zeros_like(mean[0])
-        for g in range(len(self.F)):
-            off = inside[g] - self.R[g] @ mu
-            mu = self.F[g] @ mu + mean[g] + self.C[g] @ off
-            total = total + (self.whiten[g] @ off).square().sum((-2, -1))
+        for g in range(len(F)):
+            off = inside[g] - R[g] @ mu
+            mu = F[g] @ mu + mean[g] + C[g] @ off
+            total = total + (whiten[g] @ off).square().sum((-2, -1))
         return total
 
 
