@@ -3,7 +3,8 @@
 from rlcore.agents.integral_rl.agent import IntegralRl, IntegralRlConfig
 from rlcore.agents.integral_rl.guard import Reason, RefusalError, Verdict
 from rlcore.agents.integral_rl.improvement import KnownParts, linear_quadratic
-from rlcore.agents.integral_rl.policy_evaluation import Evaluation, Rule, evaluate_policy, regressors
+from rlcore.agents.integral_rl.policy_evaluation import Evaluation, evaluate_policy, regressors
+from rlcore.agents.integral_rl.rules import OwnNodes, SideBySide
 from rlcore.data import Windows
 
 __all__ = [
@@ -11,9 +12,10 @@ __all__ = [
     "IntegralRl",
     "IntegralRlConfig",
     "KnownParts",
+    "OwnNodes",
     "Reason",
     "RefusalError",
-    "Rule",
+    "SideBySide",
     "Verdict",
     "Windows",
     "evaluate_policy",

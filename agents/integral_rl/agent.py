@@ -15,11 +15,12 @@ from torch import Tensor
 
 from rlcore.agents.integral_rl.guard import Verdict, judge
 from rlcore.agents.integral_rl.improvement import KnownParts
-from rlcore.agents.integral_rl.policy_evaluation import Evaluation, Rule, evaluate_policy
+from rlcore.agents.integral_rl.policy_evaluation import Evaluation, evaluate_policy
 from rlcore.checks import check_not_negative, check_numbers, check_positive
 from rlcore.data import Windows
 from rlcore.errors import ShapeError
 from rlcore.functional.bases import Basis, StateMap, beside, curvature
+from rlcore.functional.quadrature import Rule
 from rlcore.training.agent import Agent, Metrics
 
 
@@ -31,7 +32,7 @@ class IntegralRlConfig:
     """beta [1/s]."""
     least_decrease: float = 0.5
     """Under a new policy the former V must fall over every window by this share of its cost; exact: at least 1."""
-    largest_spread: float = 1.0
+    largest_spread: float = 0.5
     """Largest standard deviation of a window's integral beside the integral."""
 
 
@@ -109,7 +110,7 @@ class IntegralRl(Agent[Windows]):
         phi = self.basis(windows.states)  # [..., W, N, p]
         values = (phi * beside(found.weights, phi)).sum(-1)
         bound = found.weight_bound
-        doubt = torch.zeros_like(values) if bound is None else (phi.abs() * beside(bound, phi)).sum(-1)
+        doubt = torch.zeros_like(values) if bound is None else (phi.abs() * beside(bound.nan_to_num(), phi)).sum(-1)
         keep = torch.exp(-self.config.discount_rate * windows.length)
         former = self.value(windows.states[..., [0, -1], :])
         drop = former[..., 0] - keep * former[..., 1]

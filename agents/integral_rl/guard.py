@@ -40,7 +40,8 @@ class Verdict:
     reason: Tensor
     """A `Reason` as int64 [...]."""
     decrease: Tensor
-    """By how much of its cost the former V falls over a window, at least [...]; exact: 1 or more; at first nan."""
+    """1 less the largest shortfall of the former V's decrease over a window, beside the cost of that or of the mean
+    window, whichever is larger [...]; exact: 1 or more; nan at first."""
     lowest: Tensor
     """Least of V at the nodes beside its largest, and of the eigenvalues of its curvature at 0 beside theirs [...]."""
     spread: Tensor
@@ -110,7 +111,8 @@ def judge(
     largest_spread: float,
 ) -> Verdict:
     """Compare every quantity with its limit."""
-    decrease = (drop / evaluation.integral).amin(-1)
+    cost = evaluation.integral.abs()
+    decrease = 1.0 + ((drop - cost) / torch.maximum(cost, cost.mean(-1, keepdim=True))).amin(-1)
     top = values.abs().amax((-2, -1))
     lowest = torch.minimum((values + doubt).amin((-2, -1)) / top, bend.amin(-1) / bend.abs().amax(-1))
     if evaluation.deviation is None:

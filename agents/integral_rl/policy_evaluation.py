@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -22,15 +21,7 @@ from torch import Tensor
 from rlcore.data import Windows
 from rlcore.functional.bases import StateMap
 from rlcore.functional.least_squares import LeastSquares, least_squares
-
-if TYPE_CHECKING:
-    from rlcore.functional.quadrature import Quadrature
-
-
-class Rule(Protocol):
-    """A quadrature rule: it answers on given nodes."""
-
-    def at(self, times: Tensor) -> Quadrature: ...
+from rlcore.functional.quadrature import Quadrature
 
 
 @dataclass(frozen=True, eq=False)

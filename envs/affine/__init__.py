@@ -5,7 +5,7 @@ from rlcore.envs.affine.control_affine import AffineConfig, ClosedLoop, ControlA
 from rlcore.envs.affine.converse import converse
 from rlcore.envs.affine.generated import HyperbolicValue, QuarticValue, SaturatedInput, TwoInputs
 from rlcore.envs.affine.linear import F16ShortPeriod, LinearRegulator, LoadFrequency, ThirdOrderLinear, linear
-from rlcore.envs.affine.problem import AffineProblem, Basis, Matrix, gradient, monomials
+from rlcore.envs.affine.problem import AffineProblem, Basis, Matrix, gradient
 
 __all__ = [
     "AffineConfig",
@@ -30,5 +30,4 @@ __all__ = [
     "converse",
     "gradient",
     "linear",
-    "monomials",
 ]

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from rlcore.envs.affine.control_affine import AffineConfig, ControlAffine
-from rlcore.envs.affine.problem import AffineProblem, Basis, Matrix, monomials
+from rlcore.envs.affine.problem import AffineProblem, Basis, Matrix
+from rlcore.functional.bases import Features, quadratic
 
 SINE_SYSTEM = AffineConfig(dt=0.05, substeps=10, horizon=10.0, action_bound=3.0, start=2.0)
 COSINE_INPUT = AffineConfig(dt=0.02, substeps=12, horizon=10.0, action_bound=8.0, start=2.0, escape=10.0)
@@ -17,7 +18,7 @@ CUBIC_DECAY = AffineConfig(dt=0.05, substeps=8, horizon=5.0, action_bound=2.0, s
 CUBIC_GROWTH = AffineConfig(dt=0.05, substeps=16, horizon=5.0, action_bound=4.0, start=1.0, escape=2.0)
 
 ONE = ((1.0,),)
-QUADRATIC = monomials((2, 0), (1, 1), (0, 2))
+QUADRATIC = quadratic(2)
 
 
 def column(*entries: Tensor) -> Tensor:
@@ -170,7 +171,7 @@ class ArctanSpring(ControlAffine):
             lambda x: x[..., 1] ** 2,
             ONE,
             lambda x: x[..., 0] ** 2 * spring(x[..., 0]) + x[..., 1] ** 2,
-            basis=Basis(features, (1.0, 0.0, 1.0), (1.0, 0.0, 1.5)),
+            basis=Basis(Features(features), (1.0, 0.0, 1.0), (1.0, 0.0, 1.5)),
         )
         super().__init__(problem, config, name="rlcore/ArctanSpring-v0", dtype=dtype, device=device)
 

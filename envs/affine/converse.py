@@ -15,8 +15,9 @@ import math
 import torch
 from torch import Tensor
 
-from rlcore.envs.affine.problem import AffineProblem, Basis, Matrix, Rows, StateMap, gradient
+from rlcore.envs.affine.problem import AffineProblem, Basis, Matrix, Rows, gradient
 from rlcore.errors import ConfigError, ShapeError
+from rlcore.functional.bases import StateMap
 from rlcore.functional.saturation import log_cosh_ratio
 
 PROBES = 64  # states at which what the user gives is checked

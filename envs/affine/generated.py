@@ -7,7 +7,8 @@ from torch import Tensor
 
 from rlcore.envs.affine.control_affine import AffineConfig, ControlAffine
 from rlcore.envs.affine.converse import converse
-from rlcore.envs.affine.problem import Basis, monomials
+from rlcore.envs.affine.problem import Basis
+from rlcore.functional.bases import Monomials, quadratic
 
 QUARTIC_VALUE = AffineConfig(dt=0.02, substeps=8, horizon=10.0, action_bound=4.0, start=1.0, escape=4.0)
 HYPERBOLIC_VALUE = AffineConfig(dt=0.02, substeps=8, horizon=10.0, action_bound=4.0, start=1.0, escape=2.5)
@@ -63,7 +64,7 @@ class QuarticValue(ControlAffine):
             square = x1**2 + x2**2
             return torch.stack([x1 * (2.0 + square), x2 * (1.0 + square)], dim=-1)
 
-        features = monomials((2, 0), (1, 1), (0, 2), (4, 0), (3, 1), (2, 2), (1, 3), (0, 4))
+        features = Monomials((2, 0), (1, 1), (0, 2), (4, 0), (3, 1), (2, 2), (1, 3), (0, 4))
         basis = Basis(features, (1.0, 0.0, 0.5, 0.25, 0.0, 0.5, 0.0, 0.25), (1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0))
         problem = converse(value, SECOND, ONE, TURN, HALF_QUARTER, value_gradient=slope, state_dim=2, basis=basis)
         super().__init__(problem, config, name="rlcore/QuarticValue-v0", dtype=dtype, device=device)
@@ -162,7 +163,7 @@ class TwoInputs(ControlAffine):
             one, last = torch.ones_like(zero), 1.0 + 0.5 * x[..., 0] ** 2
             return torch.stack([torch.stack([zero, one, zero], -1), torch.stack([zero, zero, last], -1)], -1)
 
-        features = monomials((2, 0, 0), (1, 1, 0), (1, 0, 1), (0, 2, 0), (0, 1, 1), (0, 0, 2), (0, 0, 4))
+        features = Monomials((2, 0, 0), (1, 1, 0), (1, 0, 1), (0, 2, 0), (0, 1, 1), (0, 0, 2), (0, 0, 4))
         basis = Basis(features, (1.0, 0.5, 0.0, 1.0, 0.0, 1.0, 0.25), (1.0, 0.5, 0.0, 1.0, 0.0, 1.0, 0.0))
         skew = ((0.0, 1.0, 0.0), (-1.0, 0.0, 2.0), (0.0, -2.0, 0.0))
         damping = ((1.0, 0.0, 0.0), (0.0, 0.5, 0.0), (0.0, 0.0, 0.25))
@@ -210,7 +211,7 @@ class SaturatedInput(ControlAffine):
         def slope(x: Tensor) -> Tensor:
             return torch.stack([x[..., 0], 2.0 * x[..., 1]], dim=-1)
 
-        basis = Basis(monomials((2, 0), (1, 1), (0, 2)), (0.5, 0.0, 1.0), (0.2, 0.1, 0.3))
+        basis = Basis(quadratic(2), (0.5, 0.0, 1.0), (0.2, 0.1, 0.3))
         problem = converse(
             value, SECOND, ONE, TURN, HALF_QUARTER, value_gradient=slope, state_dim=2, saturation=0.5, basis=basis
         )

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from rlcore.envs.affine.control_affine import AffineConfig, ControlAffine
-from rlcore.envs.affine.problem import AffineProblem, Basis, Matrix, Rows, monomials
+from rlcore.envs.affine.problem import AffineProblem, Basis, Matrix, Rows
+from rlcore.functional.bases import half_vector, quadratic
 from rlcore.functional.riccati import care, check_sizes, feedback_gain, largest_real_part
 
 THIRD_ORDER_LINEAR = AffineConfig(dt=0.05, substeps=10, horizon=10.0, action_bound=10.0, start=3.0)
@@ -24,12 +25,10 @@ def linear(A: Rows, B: Rows, Q: Rows, R: Rows) -> AffineProblem:
     check_sizes(*parts)
     n, m = b.shape
     p = care(*parts)
-    i, j = torch.triu_indices(n, n)
-    optimal = (p * (2.0 - torch.eye(n, dtype=p.dtype)))[i, j]
+    optimal = half_vector(p)
     stable = bool(largest_real_part(a) < 0.0)
-    powers = [tuple((k == s) + (k == t) for k in range(n)) for s, t in zip(i.tolist(), j.tolist(), strict=True)]
     admissible = torch.zeros_like(optimal) if stable else 2.0 * optimal
-    basis = Basis(monomials(*powers), tuple(optimal.tolist()), tuple(admissible.tolist()))
+    basis = Basis(quadratic(n), tuple(optimal.tolist()), tuple(admissible.tolist()))
     flow, weight, best = Matrix(a.T.tolist()), Matrix(q.tolist()), Matrix(p.tolist())
     return AffineProblem(
         state_dim=n,

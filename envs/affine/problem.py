@@ -11,16 +11,16 @@ Source: Cao and Pan, ICLR 2024; Abu-Khalaf and Lewis, Automatica 41, 2005, for i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from rlcore.errors import ConfigError, ShapeError
+from rlcore.functional.bases import Features, Monomials, StateMap
 from rlcore.functional.saturation import log_cosh, saturated_action, saturated_cost
 
-StateMap = Callable[[Tensor], Tensor]  # [B, n] -> [B, ...], each row by itself
 Rows = Sequence[Sequence[float]]
 
 
@@ -43,25 +43,11 @@ class Matrix:
         return found.expand(*x.shape[:-1], *found.shape)
 
 
-def monomials(*powers: tuple[int, ...]) -> StateMap:
-    """Features x_1^a_1 x_2^a_2 ...: one for each tuple of powers, [B, n] -> [B, p]."""
-
-    def features(x: Tensor) -> Tensor:
-        columns = x.unbind(-1)
-        found = []
-        for power in powers:
-            factors = [column for column, times in zip(columns, power, strict=True) for _ in range(times)]
-            found.append(math.prod(factors[1:], start=factors[0]))
-        return torch.stack(found, dim=-1)
-
-    return features
-
-
 @dataclass(frozen=True, eq=False)
 class Basis:
     """Features in which V* is a linear combination."""
 
-    features: StateMap  # [B, n] -> [B, p]
+    features: Features | Monomials  # [B, n] -> [B, p]
     optimal: tuple[float, ...]
     """The weights of V*, [p]."""
     admissible: tuple[float, ...]

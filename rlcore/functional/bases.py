@@ -79,14 +79,14 @@ class Features:
         return self.function(x)
 
     def jacobian(self, x: Tensor) -> Tensor:
-        value, pull = torch.func.vjp(self.function, x)
+        value, pull = torch.func.vjp(self.function, x)[:2]
         eye = torch.eye(value.shape[-1], dtype=value.dtype, device=value.device)
         directions = eye.reshape(len(eye), *[1] * (value.ndim - 1), len(eye)).expand(len(eye), *value.shape)
         (rows,) = torch.func.vmap(pull)(directions)  # [p, ..., n]
         return rows.movedim(0, -2)  # type: ignore[no-any-return]
 
     def gradient(self, x: Tensor, weights: Tensor) -> Tensor:
-        value, pull = torch.func.vjp(self.function, x)
+        value, pull = torch.func.vjp(self.function, x)[:2]
         return pull(beside(weights, x).expand_as(value))[0]  # type: ignore[no-any-return]
 
 

@@ -18,12 +18,15 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rlcore.checks import check_positive
 from rlcore.errors import ConfigError
 from rlcore.functional.linear_flow import matrix_exponential
 from rlcore.simulation.policy import Policy
+
+Array = NDArray[np.float64]
 
 STAGES = 20
 SWEEPS = 60
@@ -120,25 +123,26 @@ class SmoothPaths:
 
 
 @lru_cache(maxsize=1)
-def gauss() -> tuple[np.ndarray, np.ndarray]:
+def gauss() -> tuple[Array, Array]:
     """Nodes in (0, 1) and weights."""
     nodes, weights = np.polynomial.legendre.leggauss(STAGES)
     return 0.5 * (nodes + 1.0), 0.5 * weights
 
 
 @lru_cache(maxsize=1)
-def legendre_transform() -> np.ndarray:
+def legendre_transform() -> Array:
     """Values at the Gauss nodes -> Legendre coefficients, [S, S]."""
     nodes, weights = gauss()
     degrees = 2.0 * np.arange(STAGES) + 1.0
-    return (np.polynomial.legendre.legvander(2.0 * nodes - 1.0, STAGES - 1) * weights[:, None] * degrees).T
+    values = np.polynomial.legendre.legvander(2.0 * nodes - 1.0, STAGES - 1)
+    return np.asarray((values * weights[:, None] * degrees).T)
 
 
-def integrals(ends: np.ndarray) -> np.ndarray:  # [T] in [0, 1] -> [T, S]
+def integrals(ends: Array) -> Array:  # [T] in [0, 1] -> [T, S]
     """Integral from 0 to each end of the polynomial through given values at the Gauss nodes."""
     degrees = 2.0 * np.arange(STAGES) + 1.0
     values = np.polynomial.legendre.legvander(2.0 * ends - 1.0, STAGES)  # P_0 ... P_S
     whole = np.empty((len(ends), STAGES))
     whole[:, 0] = ends
     whole[:, 1:] = 0.5 * (values[:, 2:] - values[:, :-2]) / degrees[1:]
-    return whole @ legendre_transform()
+    return np.asarray(whole @ legendre_transform())

@@ -53,7 +53,7 @@ class ClosedLoopSource(Source[Windows]):
         states = self.paths.at(policy, self.stand, times.flatten())  # [..., S, count N, n]
         if self.continuing:
             self.stand = states[..., -1, :]
-        states = states.unflatten(-2, (count, nodes)).flatten(-4, -3)  # [..., S count, N, n]
+        states = states.reshape(*states.shape[:-3], -1, nodes, states.shape[-1])  # [..., S count, N, n]
         rows = states[..., 0].numel()
         self.count(rows, rows // nodes * self.window)
         times = (self.window * self.places).to(states.dtype)
