@@ -35,8 +35,8 @@ class Linear:
     def drift(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:
         return self.a * x
 
-    def diffusion(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:
-        return (self.c * x + self.s).unsqueeze(-1)
+    def diffuse(self, t: Tensor, x: Tensor, u: Tensor, z: Tensor) -> Tensor:
+        return (self.c * x + self.s) * z
 
     def reward_rate(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:
         return x[:, 0] ** 2
@@ -49,8 +49,8 @@ class Logistic:
     def drift(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:
         return x * (1.0 - x)
 
-    def diffusion(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:
-        return x.new_zeros(*x.shape, 0)
+    def diffuse(self, t: Tensor, x: Tensor, u: Tensor, z: Tensor) -> Tensor:
+        return torch.zeros_like(x)
 
     def reward_rate(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:
         return x[:, 0]

@@ -1,6 +1,8 @@
-"""Linear-quadratic control in 2 and 20 dimensions, by least-squares q-learning, off-policy.
+"""Linear-quadratic control in 2, 20 and 100 dimensions, by least-squares q-learning, off-policy.
 
-Actions N(0, I) gather every row; the learned feedback never acts. Costs are exact, not simulated.
+Actions N(0, I) gather every row, on short episodes from N(0, I); the learned feedback never acts. The statistical error
+falls with the physical time per unknown, of which 100 states have 7381, so the rows are counted per unknown. Costs are
+exact, not simulated.
 
 rlcore run large_lq quick
 rlcore run large_lq paper --seeds 5
@@ -31,23 +33,34 @@ class Config:
     """Dimensions of the state; the action has a fifth of them, at least one."""
     dt: float = 0.05
     """Control interval [s]."""
+    episode: float = 0.5
+    """Length of an episode [s]; the next one begins with a fresh state."""
+    rows_per_unknown: int = 60
+    """Rows per policy iteration and unknown of (J, q)."""
     paths: int = 512
-    """Parallel paths."""
-    seconds: float = 5.0
-    """Physical time per path and policy iteration [s]."""
+    """Parallel paths, and more where the rows need it."""
     iterations: int = 4
     """Policy iterations."""
+    tolerance: float = 1e-3
+    """Relative residual of the linear solves; far below the statistical error."""
     problem_seed: int = 0
     """Which problem of the family `random_lq`."""
 
 
-PRESETS = {"quick": Config(), "paper": Config(dt=0.02, paths=2048, iterations=5)}
+PRESETS = {"quick": Config(), "paper": Config(sizes=(2, 20, 100), rows_per_unknown=100)}
 
 
 def make_problem(config: Config, state_dim: int) -> MatrixLqr:
-    """A random problem that no path ever leaves."""
-    settings = MatrixLqrConfig(state_dim, max(1, state_dim // 5), config.problem_seed, dt=config.dt, horizon=math.inf)
+    """A random problem in short episodes."""
+    settings = MatrixLqrConfig(
+        state_dim, max(1, state_dim // 5), config.problem_seed, dt=config.dt, horizon=config.episode
+    )
     return MatrixLqr(settings)
+
+
+def unknowns(n: int, m: int) -> int:
+    """Coefficients of J, quadratic in x, and q, quadratic in (x, u): as many as monomials of degree <= 2 in n + m."""
+    return (n + m + 1) * (n + m + 2) // 2
 
 
 def exact_cost(env: MatrixLqr, gain: Array, offset: Array) -> float:
@@ -73,11 +86,12 @@ def learn(config: Config, state_dim: int, seed: int, recorder: Recorder = SILENT
     """Policy iteration on one problem; returns its last evaluation."""
     env = make_problem(config, state_dim)
     problem = env.problem
-    agent = LeastSquaresQ(
-        state_dim, env.spec.action_dim, LeastSquaresQConfig(problem.discount_rate, problem.temperature)
-    )
-    behaviour = GaussianFeedback(lambda x: x.new_zeros(len(x), env.spec.action_dim), 1.0, env.spec.action_dim)
-    feed = RolloutSource(env, config.paths, round(config.seconds / config.dt), seed=seed)
+    action_dim, steps = env.spec.action_dim, round(config.episode / config.dt)
+    settings = LeastSquaresQConfig(problem.discount_rate, problem.temperature, tolerance=config.tolerance)
+    agent = LeastSquaresQ(state_dim, action_dim, settings)
+    behaviour = GaussianFeedback(lambda x: x.new_zeros(len(x), action_dim), 1.0, action_dim)
+    paths = max(config.paths, math.ceil(config.rows_per_unknown * unknowns(state_dim, action_dim) / steps))
+    feed = RolloutSource(env, paths, steps, seed=seed)
     source = BehaviourSource(feed, behaviour)
     recorder.hparams({"agent": "least-squares q-learning", "state_dim": state_dim, "dt": config.dt})
     return recorder.train(

@@ -19,6 +19,7 @@ Parr, "Least-squares policy iteration", JMLR 4, 2003.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,6 +32,8 @@ from rlcore.checks import check_positive
 from rlcore.data import Transitions
 from rlcore.errors import ConfigError, NumericsError
 from rlcore.training.agent import Agent, Metrics
+
+BLOCK_ROWS = 1 << 11
 
 
 @dataclass(frozen=True)
@@ -74,17 +77,52 @@ def whiten(x: Tensor) -> Whitening:  # [N, d]
     return Whitening(mean, factor)
 
 
-class Quadratic(NamedTuple):
-    """y'K y / 2 - tr K / 2 + k'y of whitened rows, and its adjoint: weighted sums of the monomials over the rows."""
+class Rows(NamedTuple):
+    """Rows in whitened coordinates, ready for products with the normal matrix."""
 
-    y: Tensor  # [N, d]
+    here: Tensor  # y [N, n] of the state
+    there: Tensor  # y' [N, n] of the next one
+    push: Tensor  # v [N, m] of the deviation from the policy's mean
+    keep: Tensor  # 1 + beta dt [N]
+    alive: Tensor  # [N] 0 where the next state is an end
+    dt: Tensor  # [N] s
 
-    def apply(self, K: Tensor, k: Tensor) -> Tensor:  # [d, d], [d] -> [N]
-        return 0.5 * ((self.y @ K) * self.y).sum(1) - 0.5 * K.diagonal().sum() + self.y @ k
+    def blocks(self) -> Iterator[Rows]:
+        """Pieces that stay in the cache."""
+        for start in range(0, len(self.dt), BLOCK_ROWS):
+            yield Rows(*(column[start : start + BLOCK_ROWS] for column in self))
 
-    def adjoint(self, w: Tensor) -> tuple[Tensor, Tensor]:  # [N] -> [d, d], [d]
-        gram = self.y.T @ (w.unsqueeze(1) * self.y) - w.sum() * torch.eye(self.y.shape[1], dtype=w.dtype)
-        return 0.5 * gram, self.y.T @ w
+
+class Unknowns:
+    """J = y'K y / 2 - tr K / 2 + k'y + c and q = v'H v / 2 - tr H sigma / 2 + v'(S y + l) as one vector, and back."""
+
+    def __init__(self, n: int, m: int, sigma: Tensor) -> None:  # sigma [m, m]: E_pi[v v']
+        self.n, self.m, self.sigma = n, m, sigma
+        self.sizes = [n * n, n, 1, m * m, m * n, m]
+
+    def split(self, w: Tensor) -> tuple[Tensor, ...]:  # [p] -> K, k, c, H, S, l
+        K, k, c, H, S, shift = torch.split(w, self.sizes)
+        return K.view(self.n, self.n), k, c, H.view(self.m, self.m), S.view(self.m, self.n), shift
+
+    def increments(self, rows: Rows, w: Tensor) -> Tensor:  # [N], [p] -> [N]
+        """keep J - alive J' + q dt: minus the increment, without its reward."""
+        K, k, c, H, S, shift = self.split(w)
+        trace = 0.5 * K.diagonal().sum() - c
+        before = ((rows.here @ (0.5 * K) + k) * rows.here).sum(1) - trace
+        after = ((rows.there @ (0.5 * K) + k) * rows.there).sum(1) - trace
+        slope = rows.push @ (0.5 * H) + rows.here @ S.T + shift  # [N, m]
+        q = (slope * rows.push).sum(1) - 0.5 * (H * self.sigma).sum()
+        return rows.keep * before - rows.alive * after + rows.dt * q
+
+    def against_tests(self, rows: Rows, values: Tensor) -> Tensor:  # [N] -> [p]
+        """sum_k xi_k values_k, xi the monomials that multiply the unknowns."""
+        both = torch.cat([rows.here, rows.push], dim=1)
+        moments = both.T @ (values.unsqueeze(1) * both)  # [n + m, n + m]
+        sums, total, n = values @ both, values.sum(), self.n
+        K = 0.5 * (moments[:n, :n] - total * torch.eye(n, dtype=total.dtype, device=total.device))
+        H = 0.5 * (moments[n:, n:] - total * self.sigma)
+        parts = (K, sums[:n], total, H, moments[n:, :n], sums[n:])
+        return torch.cat([part.reshape(-1) for part in parts])
 
 
 class LeastSquaresQ(Agent[Transitions]):
@@ -126,50 +164,46 @@ class LeastSquaresQ(Agent[Transitions]):
     @torch.no_grad()
     def update(self, batch: Transitions) -> Metrics:
         """Evaluate the policy on these rows, whoever gathered them, and improve it."""
-        rows = batch.flatten().to(dtype=torch.float64)
-        x, u, after, reward, dt, alive = rows.obs, rows.action, rows.next_obs, rows.reward, rows.dt, rows.discount
-        alive = (alive > 0).double()
-        deviation = u - x @ self.gain.T - self.offset
-        of_state, of_action = whiten(x), whiten(deviation)._replace(mean=torch.zeros_like(self.offset))
-        here, there = Quadratic(of_state.forward(x)), Quadratic(of_state.forward(after))
-        v = of_action.forward(deviation)  # [N, m]
+        data = batch.flatten().to(dtype=torch.float64)
+        deviation = data.action - data.obs @ self.gain.T - self.offset
+        of_state, of_action = whiten(data.obs), whiten(deviation)._replace(mean=torch.zeros_like(self.offset))
         spread = of_action.forward(self.root.T)  # policy's covariance in these coordinates is spread' spread
-        sigma = spread.T @ spread
-        n, m = self.gain.shape[1], self.gain.shape[0]
-        sizes = (n * n, n, 1, m * m, m * n, m)
+        unknowns = Unknowns(self.gain.shape[1], self.gain.shape[0], spread.T @ spread)
+        rows = Rows(
+            of_state.forward(data.obs),
+            of_state.forward(data.next_obs),
+            of_action.forward(deviation),
+            1.0 + self.config.discount_rate * data.dt,
+            (data.discount > 0).to(data.dt),
+            data.dt,
+        )
+        seconds = data.dt.sum()
 
-        def evaluate(w: Tensor) -> tuple[Tensor, ...]:
-            K, k, c, H, S, push = torch.split(w, list(sizes))
-            K, H, S = K.view(n, n), H.view(m, m), S.view(m, n)
-            before, behind = here.apply(K, k) + c, (there.apply(K, k) + c) * alive
-            q = 0.5 * ((v @ H) * v).sum(1) - 0.5 * (H * sigma).sum() + ((here.y @ S.T + push) * v).sum(1)
-            return before, behind, q
+        def product(w: Tensor) -> Tensor:
+            parts = (unknowns.against_tests(part, unknowns.increments(part, w)) for part in rows.blocks())
+            return sum(parts, torch.zeros_like(w)) / seconds
 
-        def test(w: Tensor) -> Tensor:  # sum_k xi_k w_k
-            K, k = here.adjoint(w)
-            weighted = w.unsqueeze(1) * v
-            H = 0.5 * (v.T @ weighted - w.sum() * sigma)
-            parts = (K, k, w.sum(), H, weighted.T @ here.y, weighted.sum(0))
-            return torch.cat([part.reshape(-1) for part in parts])
+        solution, products = self._solve(product, unknowns.against_tests(rows, data.reward) / seconds)
+        K, k, c, H, S, shift = unknowns.split(solution)
+        self._keep_value(of_state, K, k, c)
+        return {"train/products": float(products), **self._improve(of_state, of_action, H, S, shift)}
 
-        def product(w: np.ndarray) -> np.ndarray:
-            before, behind, q = evaluate(torch.from_numpy(np.ascontiguousarray(w)).reshape(-1))
-            found: np.ndarray = test((1.0 + self.config.discount_rate * dt) * before - behind + q * dt).numpy()
-            return found / seconds
-
-        seconds, count = float(dt.sum()), 0
+    def _solve(self, product: Callable[[Tensor], Tensor], target: Tensor) -> tuple[Tensor, int]:
+        """GMRES: the solution and how many products it took."""
+        count = 0
 
         def tick(_: object) -> None:
             nonlocal count
             count += 1
 
-        size = sum(sizes)
-        operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
-        target = test(reward).numpy() / seconds
+        def apply(w: np.ndarray) -> np.ndarray:
+            found: np.ndarray = product(torch.from_numpy(np.array(w).reshape(-1)).to(target)).cpu().numpy()
+            return found
+
         restart = min(80, self.config.products)
         solution, info = gmres(
-            operator,
-            target,
+            LinearOperator((len(target), len(target)), matvec=apply, dtype=np.float64),
+            target.cpu().numpy(),
             rtol=self.config.tolerance,
             restart=restart,
             maxiter=max(1, self.config.products // restart),
@@ -178,9 +212,7 @@ class LeastSquaresQ(Agent[Transitions]):
         )
         if info or not np.isfinite(solution).all():
             raise NumericsError(f"the evaluation did not converge in {count} products; gather more rows per update")
-        K, k, c, H, S, push = torch.split(torch.from_numpy(solution), list(sizes))
-        self._keep_value(of_state, K.view(n, n), k, c)
-        return {"train/products": float(count), **self._improve(of_state, of_action, H.view(m, m), S.view(m, n), push)}
+        return torch.from_numpy(solution).to(target), count
 
     def _keep_value(self, of_state: Whitening, K: Tensor, k: Tensor, c: Tensor) -> None:
         """J in the coordinates of the state."""
@@ -190,14 +222,14 @@ class LeastSquaresQ(Agent[Transitions]):
         self.k.copy_(slope - self.K @ mean)
         self.k0.copy_(c.squeeze() - 0.5 * K.diagonal().sum() - slope @ mean + 0.5 * mean @ self.K @ mean)
 
-    def _improve(self, of_state: Whitening, of_action: Whitening, H: Tensor, S: Tensor, push: Tensor) -> Metrics:
+    def _improve(self, of_state: Whitening, of_action: Whitening, H: Tensor, S: Tensor, shift: Tensor) -> Metrics:
         """The policy that is greedy for q."""
         G = -of_action.pull(of_action.pull(0.5 * (H + H.T)).T)
         lowest = float(torch.linalg.eigvalsh(G)[0])
         if not lowest > 0.0:
             raise NumericsError(f"q must be concave in the action, got a curvature of {-lowest:.3g}; gather more rows")
         slope = of_state.pull(of_action.pull(S).T).T  # [m, n]
-        constant = of_action.pull(push.unsqueeze(1)).squeeze(1) - slope @ of_state.mean
+        constant = of_action.pull(shift.unsqueeze(1)).squeeze(1) - slope @ of_state.mean
         step = torch.linalg.solve(G, torch.cat([slope, constant.unsqueeze(1)], dim=1))
         self.gain += step[:, :-1]
         self.offset += step[:, -1]

@@ -199,8 +199,8 @@ class ClosedLoop:
     def drift(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:
         return self.env.drift(t, x, self.law(x))
 
-    def diffusion(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:
-        return self.env.diffusion(t, x, u)
+    def diffuse(self, t: Tensor, x: Tensor, u: Tensor, z: Tensor) -> Tensor:
+        return self.env.diffuse(t, x, u, z)
 
     def reward_rate(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:
         return self.env.reward_rate(t, x, self.law(x))

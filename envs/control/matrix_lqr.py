@@ -112,8 +112,16 @@ class LinearQuadratic(ControlledDiffusion):
         return torch.cat([x, u], dim=-1) @ self._flow
 
     def diffusion(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:  # -> [B, n, j + w]
-        scaled = (torch.cat([x, u], dim=-1) @ self._scale).view(x.shape[0], x.shape[1], -1)
-        return torch.cat([scaled, self._sigma.expand(x.shape[0], -1, -1)], dim=-1)
+        return torch.cat([self._multiplicative(x, u), self._sigma.expand(x.shape[0], -1, -1)], dim=-1)
+
+    def diffuse(self, t: Tensor, x: Tensor, u: Tensor, z: Tensor) -> Tensor:  # z [B, j + w] -> [B, n]
+        scaled = self._multiplicative(x, u)
+        shaken = (scaled * z[:, : scaled.shape[-1]].unsqueeze(1)).sum(-1)
+        return torch.addmm(shaken, z[:, scaled.shape[-1] :], self._sigma.T)
+
+    def _multiplicative(self, x: Tensor, u: Tensor) -> Tensor:  # -> [B, n, j]
+        """C_j x + D_j u."""
+        return (torch.cat([x, u], dim=-1) @ self._scale).view(x.shape[0], x.shape[1], -1)
 
     def reward_rate(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:  # -> [B]
         both = torch.cat([x, u], dim=-1)

@@ -127,7 +127,7 @@ class Dynamics(Protocol):
 
     def drift(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor: ...
 
-    def diffusion(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor: ...
+    def diffuse(self, t: Tensor, x: Tensor, u: Tensor, z: Tensor) -> Tensor: ...
 
     def reward_rate(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor: ...
 
@@ -176,6 +176,13 @@ class ControlledDiffusion(Environment):
         """sigma(t, x, u), per square root of a second; none, unless overridden."""
         return x.new_zeros(*x.shape, 0)
 
+    def diffuse(self, t: Tensor, x: Tensor, u: Tensor, z: Tensor) -> Tensor:  # z [B, w] -> [B, n]
+        """sigma(t, x, u) z, what the integrators ask for. Write it as well where the product needs no [B, n, w]."""
+        sigma = self.diffusion(t, x, u)
+        if z.shape[-1] == 1:
+            return sigma.squeeze(-1) * z
+        return (sigma * z.unsqueeze(-2)).sum(-1)  # so small a matrix product is slower
+
     @abstractmethod
     def reward_rate(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:  # -> [B]
         """r(t, x, u), per second."""
@@ -212,6 +219,8 @@ def check_environment(env: Environment) -> None:
         t, x = state.t.to(env.dtype), state.x
         check("drift", env.drift(t, x, action), (batch, spec.state_dim), env.dtype)
         check("diffusion", env.diffusion(t, x, action), (batch, spec.state_dim, spec.noise_dim), env.dtype)
+        if type(env).diffuse is not ControlledDiffusion.diffuse:
+            check_diffuse(env)
         check("reward_rate", env.reward_rate(t, x, action), (batch,), env.dtype)
     after, reward = env.transition(state, action, zeros(batch, env.step_noise_dim))
     check_state("transition", after)
@@ -219,3 +228,19 @@ def check_environment(env: Environment) -> None:
     check("observe", env.observe(state), (batch, spec.observation_dim), env.dtype)
     check("terminated", env.terminated(state), (batch,), torch.bool)
     check("terminal_reward", env.terminal_reward(state), (batch,), env.dtype)
+
+
+def check_diffuse(env: ControlledDiffusion) -> None:
+    """Raise unless an environment's own sigma z agrees with its matrix, at three states and actions."""
+    spec = env.spec
+
+    def ramp(width: int) -> Tensor:
+        return torch.linspace(-1.0, 1.0, 3 * width, dtype=env.dtype, device=env.device).view(3, width)
+
+    t, x = env.initial_state(ramp(spec.initial_noise_dim))
+    action, z = spec.action_high * ramp(spec.action_dim), ramp(spec.noise_dim)
+    got = env.diffuse(t.to(x.dtype), x, action, z)
+    expected = ControlledDiffusion.diffuse(env, t.to(x.dtype), x, action, z)
+    check_shape(f"{type(env).__name__}.diffuse", got, tuple(expected.shape))
+    if not torch.allclose(got, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())):
+        raise ConfigError(f"{type(env).__name__}.diffuse must be diffusion(t, x, u) z, and is not; correct one of them")

@@ -33,13 +33,6 @@ def check_substeps(substeps: int) -> None:
         raise ConfigError(f"substeps must be at least 1, got {substeps}")
 
 
-def add_noise(x: Tensor, diffusion: Tensor, noise: Tensor, scale: float) -> Tensor:
-    """x + scale sigma z as a sum over components, [B, n], [B, n, w], [B, w]: so small a matrix product is slower."""
-    if noise.shape[-1] == 1:
-        return torch.addcmul(x, diffusion.squeeze(-1), noise, value=scale)
-    return torch.add(x, (diffusion * noise.unsqueeze(-2)).sum(-1), alpha=scale)
-
-
 @dataclass(frozen=True)
 class EulerMaruyama(Integrator):
     """X' = X + b h + sigma dW in `substeps` equal steps of length h."""
@@ -64,7 +57,7 @@ class EulerMaruyama(Integrator):
             after = torch.add(x, problem.drift(t, x, u), alpha=h)
             if w:
                 dw = noise[:, k * w : (k + 1) * w] if self.substeps > 1 else noise
-                after = add_noise(after, problem.diffusion(t, x, u), dw, math.sqrt(h))
+                after = torch.add(after, problem.diffuse(t, x, u, dw), alpha=math.sqrt(h))
             x = after
         return x, reward
 
@@ -90,7 +83,7 @@ class Heun(Integrator):
             slope, rate = problem.drift(t, x, u), problem.reward_rate(t, x, u)
             shift = torch.zeros_like(x)
             if w:
-                shift = add_noise(shift, problem.diffusion(t, x, u), noise[:, k * w : (k + 1) * w], math.sqrt(h))
+                shift = math.sqrt(h) * problem.diffuse(t, x, u, noise[:, k * w : (k + 1) * w])
             after = x + 0.5 * h * (slope + problem.drift(t + h, x + h * slope + shift, u)) + shift
             reward = reward + 0.5 * h * (rate + problem.reward_rate(t + h, after, u))
             x, t = after, t + h

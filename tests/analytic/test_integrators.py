@@ -32,8 +32,8 @@ class Linear:
     def drift(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:
         return self.a * x + self.c
 
-    def diffusion(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:
-        return (self.s * x + self.g).unsqueeze(-1)[..., : self.w]
+    def diffuse(self, t: Tensor, x: Tensor, u: Tensor, z: Tensor) -> Tensor:
+        return (self.s * x + self.g) * z.sum(-1, keepdim=True)
 
     def reward_rate(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:
         return x[:, 0] ** 2

@@ -181,3 +181,18 @@ def test_whole_paths_need_a_common_time() -> None:
     _, apart = rollout_with_reset(env, POLICY, begin(env, 64, seed=0), 13)
     with pytest.raises(ConfigError, match="same time"):
         rollout(env, POLICY, apart, 1)
+
+
+def test_a_product_with_the_noise_must_agree_with_the_matrix() -> None:
+    class Doubled(Barrier):
+        def diffuse(self, t: Tensor, x: Tensor, u: Tensor, z: Tensor) -> Tensor:
+            return 2.0 * z
+
+    class Same(Barrier):
+        def diffuse(self, t: Tensor, x: Tensor, u: Tensor, z: Tensor) -> Tensor:
+            return z
+
+    with pytest.raises(ConfigError, match=r"Doubled.diffuse must be diffusion"):
+        begin(Doubled(), 4, seed=0)
+    paths = [rollout(env, POLICY, begin(env, 4, seed=0), 20)[0] for env in (Barrier(), Same())]
+    torch.testing.assert_close(paths[0].obs, paths[1].obs, rtol=0.0, atol=1e-15)
