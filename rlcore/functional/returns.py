@@ -1,9 +1,11 @@
-"""Sums of increments along sampled paths, with traces that fade in seconds rather than in steps."""
+"""Sums along sampled paths: increments with traces that fade in seconds, and the returns that followed each step."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from rlcore.errors import ConfigError, ShapeError
 
 
 def traced_sum(delta: Tensor, discount: Tensor, dt: Tensor, last: Tensor, trace_time: float) -> Tensor:
@@ -20,3 +22,47 @@ def traced_sum(delta: Tensor, discount: Tensor, dt: Tensor, last: Tensor, trace_
         ahead = delta[k] + keep[k] * ahead
         found[k] = ahead
     return found
+
+
+def returns_to_go(
+    reward: Tensor, discount: Tensor, last: Tensor, *, failure_reward: float | None = None
+) -> Tensor:  # all [N] in time order, or [K, B] -> the same shape
+    """G_t = r_t + discount_t G_{t+1}, and nothing follows the last step of an episode, however it ended.
+
+    `last` marks the last step of each episode; rows after the final mark are an episode that was cut. If every reward
+    of an episode equals `failure_reward`, a sparse task was failed, and the return is that of failing for ever,
+    r / (1 - gamma), gamma the largest discount of the episode, at each of its steps. Summed in float64.
+    Source: Nakamoto et al., "Cal-QL", NeurIPS 2023, appendix, for the rule of failed episodes.
+    """
+    if reward.shape != discount.shape or reward.shape != last.shape:
+        shapes = [list(x.shape) for x in (reward, discount, last)]
+        raise ShapeError(f"reward, discount and last must have one shape, got {shapes}; give rows of one data set")
+    if reward.dim() == 2:
+        ends = last.clone()
+        ends[-1] = True  # so that no episode goes on in the next path
+        columns = (x.T.reshape(-1) for x in (reward, discount, ends))
+        found = returns_to_go(*columns, failure_reward=failure_reward)
+        return found.view(reward.shape[1], reward.shape[0]).T
+    if len(reward) == 0:
+        return reward.clone()
+    start = torch.cat([torch.ones_like(last[:1]), last[:-1]]).nonzero().squeeze(1)  # [episodes]
+    length = torch.diff(start, append=start.new_tensor([len(reward)]))
+    episode = torch.repeat_interleave(torch.arange(len(start), device=start.device), length)  # [N]
+    place = (torch.arange(len(reward), device=start.device) - start[episode], episode)
+    shape = int(length.max()), len(start)
+    rewards, discounts = (x.new_zeros(shape, dtype=torch.float64) for x in (reward, discount))
+    rewards[place], discounts[place] = reward.double(), discount.double()
+    found, ahead = torch.empty_like(rewards), torch.zeros_like(rewards[0])
+    for k in range(shape[0] - 1, -1, -1):
+        ahead = rewards[k] + discounts[k] * ahead
+        found[k] = ahead
+    found = found[place]
+    if failure_reward is not None:
+        inside = torch.zeros(shape, dtype=torch.bool, device=start.device)
+        inside[place] = True
+        failed = ((rewards == failure_reward) | ~inside).all(0)[episode]
+        gamma = discounts.amax(0)[episode]
+        if bool((failed & (gamma >= 1.0)).any()):
+            raise ConfigError("failing for ever has no finite return without a discount; give discount < 1")
+        found = torch.where(failed, failure_reward / (1.0 - gamma), found)
+    return found.to(reward.dtype)
