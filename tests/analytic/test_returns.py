@@ -16,7 +16,7 @@ def test_a_constant_reward_gives_the_geometric_series() -> None:
     last = torch.zeros(50, dtype=torch.bool)
     last[19] = True  # 20 steps, then 30 that were cut
     left = torch.cat([torch.arange(20, 0, -1), torch.arange(30, 0, -1)])
-    expected = (1.0 - GAMMA**left) / (1.0 - GAMMA)
+    expected = (1.0 - GAMMA ** left.double()) / (1.0 - GAMMA)
     torch.testing.assert_close(returns_to_go(reward, discount, last), expected)
 
 
