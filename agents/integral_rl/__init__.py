@@ -3,8 +3,10 @@
 from rlcore.agents.integral_rl.agent import IntegralRl, IntegralRlConfig
 from rlcore.agents.integral_rl.guard import Reason, RefusalError, Verdict
 from rlcore.agents.integral_rl.improvement import KnownParts, linear_quadratic
+from rlcore.agents.integral_rl.off_policy import OffPolicyConfig, OffPolicyIntegralRl
 from rlcore.agents.integral_rl.policy_evaluation import Evaluation, evaluate_policy, regressors
 from rlcore.agents.integral_rl.rules import OwnNodes, SideBySide
+from rlcore.agents.integral_rl.value_iteration import ValueIterationConfig, stabilising_gain
 from rlcore.data import Windows
 
 __all__ = [
@@ -12,13 +14,17 @@ __all__ = [
     "IntegralRl",
     "IntegralRlConfig",
     "KnownParts",
+    "OffPolicyConfig",
+    "OffPolicyIntegralRl",
     "OwnNodes",
     "Reason",
     "RefusalError",
     "SideBySide",
+    "ValueIterationConfig",
     "Verdict",
     "Windows",
     "evaluate_policy",
     "linear_quadratic",
     "regressors",
+    "stabilising_gain",
 ]

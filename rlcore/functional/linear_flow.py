@@ -2,16 +2,16 @@
 
     dx = A x dt:   x(k h) = E^k x(0),   E = exp(A h)
 
-The number of operations depends on shapes alone, never on numbers, so nothing waits for the CPU and a GPU can capture
-the whole. An input that solves a linear equation itself, such as a sum of sinusoids, is part of the state.
+The number of operations depends on shapes alone, never on numbers, so nothing waits for the CPU, and a GPU can capture
+the whole.
 Source: Moler and Van Loan, SIAM Review 45, 2003, method 3, for scaling and squaring.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,23 +48,10 @@ def linear_flow(a: Tensor, start: Tensor, step: float | Tensor, count: int) -> T
         raise ConfigError(f"count must be at least 1, got {count}")
     step = torch.as_tensor(step, dtype=a.dtype, device=a.device)[..., None, None]
     power = matrix_exponential(a * step).mT  # [..., n, n], acts on rows
-    lead = torch.broadcast_shapes(power.shape[:-2], start.shape[:-2])
+    lead = np.broadcast_shapes(power.shape[:-2], start.shape[:-2])
     S, n = start.shape[-2:]
     known = start.expand(*lead, S, n)  # [..., k S, n], k states of each start
     while known.shape[-2] < count * S:
         known = torch.cat([known, known @ power], dim=-2)
         power = power @ power
-    return known[..., : count * S, :].unflatten(-2, (count, S))
-
-
-def with_sinusoids(a: Tensor, b: Tensor, frequencies: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """A and the start of the generator of dx = (A x + B u) dt, u = sum_k sin(omega_k t) on every input.
-
-    The state becomes (x, sin omega_k t, cos omega_k t): [n + 2 k, n + 2 k], and what follows x at t = 0, [2 k].
-    """
-    n, k = len(a), len(frequencies)
-    omega = torch.diag(torch.as_tensor(frequencies, dtype=a.dtype, device=a.device))
-    whole = a.new_zeros(n + 2 * k, n + 2 * k)
-    whole[:n, :n], whole[:n, n : n + k] = a, b.sum(1, keepdim=True).expand(n, k)
-    whole[n : n + k, n + k :], whole[n + k :, n : n + k] = omega, -omega
-    return whole, torch.cat([a.new_zeros(k), a.new_ones(k)])
+    return known[..., : count * S, :].reshape(*lead, count, S, n)

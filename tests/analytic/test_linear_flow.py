@@ -9,7 +9,7 @@ import torch
 
 from rlcore.envs.affine.random_linear import random_stable
 from rlcore.errors import ConfigError, ShapeError
-from rlcore.functional.linear_flow import linear_flow, matrix_exponential, with_sinusoids
+from rlcore.functional.linear_flow import linear_flow, matrix_exponential
 from rlcore.functional.riccati import largest_real_part
 
 
@@ -45,16 +45,6 @@ def test_a_system_does_not_depend_on_its_batch_and_half_steps_agree():
     torch.testing.assert_close(linear_flow(a, start, 0.1, 11)[:, ::2], together, rtol=0.0, atol=1e-14)
     steps = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5], dtype=torch.float64)
     torch.testing.assert_close(linear_flow(a, start, steps, 6)[1], together[1], rtol=0.0, atol=1e-15)
-
-
-def test_sinusoids_drive_a_system_as_their_closed_form_says():
-    """dx = (-x + sin 2 t) dt from 0: x = (sin 2 t - 2 cos 2 t + 2 exp(-t)) / 5."""
-    whole, tail = with_sinusoids(-torch.eye(1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64), [2.0])
-    start = torch.cat([torch.zeros(1, dtype=torch.float64), tail])[None]
-    t = 0.05 * torch.arange(200, dtype=torch.float64)
-    x = linear_flow(whole, start, 0.05, 200)[:, 0, 0]
-    expected = (torch.sin(2 * t) - 2 * torch.cos(2 * t) + 2 * torch.exp(-t)) / 5
-    torch.testing.assert_close(x, expected, rtol=0.0, atol=2e-14)
 
 
 def test_random_problems_have_the_margin_asked_for_and_repeat():

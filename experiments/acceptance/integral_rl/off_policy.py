@@ -1,0 +1,57 @@
+"""Off-policy integral RL and inputs that saturate: the tables of errors, their slopes, the start without a gain."""
+
+from __future__ import annotations
+
+import math
+
+from rlcore.experiments.integral_rl_off_policy import SHOWN, gain_error, pendulum_error
+from rlcore.reporting.acceptance import Measurement, row
+
+SYSTEM = "integral-rl"
+NODES = (5, 9, 17, 33)
+SHORT = {
+    "trapezoid": (1.19e-3, 2.98e-4, 7.44e-5, 1.86e-5),
+    "Simpson": (2.20e-6, 1.37e-7, 8.55e-9, 5.34e-10),
+    "Matern-7/2, l = 0.3": (1.08e-5, 4.67e-7, 1.61e-8, 5.23e-10),
+    "Matern-7/2, l = 10 T": (7.35e-7, 3.07e-8, 1.03e-9, 3.29e-11),
+    "IWP3": (1.27e-6, 4.72e-8, 1.48e-9, 4.57e-11),
+}
+LONG = {
+    "trapezoid": (1.81e-2, 4.44e-3, 1.10e-3, 2.76e-4),
+    "Simpson": (7.15e-4, 4.10e-5, 2.51e-6, 1.56e-7),
+    "Matern-7/2, l = 0.3": (2.47e-3, 1.47e-4, 6.21e-6, 2.24e-7),
+    "Matern-7/2, l = 10 T": (5.06e-4, 1.82e-5, 5.29e-7, 1.55e-8),
+    "IWP3": (4.23e-4, 1.41e-5, 3.93e-7, 1.15e-8),
+}
+ORDERS = {"trapezoid": 2, "Simpson": 4, "Matern-7/2, l = 0.3": 5, "Matern-7/2, l = 10 T": 5, "IWP3": 5}
+
+
+@row(
+    SYSTEM,
+    "A18",
+    "off-policy, |K - K*|, 2 window lengths, 5 rules: largest deviation from the table, N = 5 ... 33; of the slope, "
+    "N = 33 to 65, from -2, -4, -5, -5, -5; error over its bound",
+    "2 %; .2; 1",
+)
+def off_policy_table() -> Measurement:
+    worst, off, covered = 0.0, 0.0, 0.0
+    for window, count, table in ((0.1, 60, SHORT), (0.5, 40, LONG)):
+        for name in SHOWN:
+            found = [gain_error(name, window=window, count=count, nodes=N) for N in (*NODES, 65)]
+            errors = [error for error, _ in found]
+            worst = max(worst, *(abs(g / e - 1.0) for g, e in zip(errors, table[name], strict=False)))
+            off = max(off, abs(math.log2(errors[-1] / errors[-2]) + ORDERS[name]))
+            covered = max(covered, *(0.0 if math.isnan(bound) else error / bound for error, bound in found))
+    passed = worst <= 0.02 and off <= 0.2 and covered <= 1.0
+    return Measurement("0; 0; <= 1", f"{worst:.2%}; {off:.3f}; {covered:.2f}", passed)
+
+
+@row(
+    SYSTEM,
+    "A18-start",
+    "off-policy on an inverted pendulum without a first gain: |K - K*| at N = 33, error over its bound",
+    "1e-8; 1",
+)
+def without_a_gain() -> Measurement:
+    error, bound = pendulum_error(33, 0.1)
+    return Measurement("<= 1e-8; <= 1", f"{error:.1e}; {error / bound:.2f}", error <= 1e-8 and error <= bound)
