@@ -117,6 +117,11 @@ CATALOG: dict[str, Entry] = {
     "rlcore/Pendulum-v0": Entry(
         f"{_PENDULUM}:Pendulum", f"{_PENDULUM}:PendulumConfig", "Swing a pendulum up and hold it, in continuous time"
     ),
+    "rlcore/PointMaze-v0": Entry(
+        "rlcore.envs.maze.point_maze:PointMaze",
+        "rlcore.envs.maze.point_maze:PointMazeConfig",
+        "Push a ball through a maze to a goal: the physics of MuJoCo's PointMaze in batches",
+    ),
     "rlcore/QuarticValue-v0": Entry(
         f"{_GENERATED}:QuarticValue",
         f"{_GENERATED}:QUARTIC_VALUE",
