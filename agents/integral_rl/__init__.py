@@ -1,6 +1,7 @@
 """Integral reinforcement learning: policy iteration for an unknown drift, with any quadrature rule and an error bar."""
 
 from rlcore.agents.integral_rl.agent import IntegralRl, IntegralRlConfig
+from rlcore.agents.integral_rl.error_budget import ErrorBudget, action_bound, error_budget, newton_limit
 from rlcore.agents.integral_rl.guard import Reason, RefusalError, Verdict
 from rlcore.agents.integral_rl.improvement import KnownParts, linear_quadratic
 from rlcore.agents.integral_rl.off_policy import OffPolicyConfig, OffPolicyIntegralRl
@@ -10,6 +11,7 @@ from rlcore.agents.integral_rl.value_iteration import ValueIterationConfig, stab
 from rlcore.data import Windows
 
 __all__ = [
+    "ErrorBudget",
     "Evaluation",
     "IntegralRl",
     "IntegralRlConfig",
@@ -23,8 +25,11 @@ __all__ = [
     "ValueIterationConfig",
     "Verdict",
     "Windows",
+    "action_bound",
+    "error_budget",
     "evaluate_policy",
     "linear_quadratic",
+    "newton_limit",
     "regressors",
     "stabilising_gain",
 ]

@@ -13,6 +13,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from rlcore.agents.integral_rl.error_budget import ErrorBudget, error_budget
 from rlcore.agents.integral_rl.guard import Verdict, judge
 from rlcore.agents.integral_rl.improvement import KnownParts
 from rlcore.agents.integral_rl.policy_evaluation import Evaluation, evaluate_policy
@@ -87,6 +88,10 @@ class IntegralRl(Agent[Windows]):
         """PEV: the value of the policy that made the windows."""
         utility = self.known.utility(windows.states, windows.actions)
         return evaluate_policy(self.basis, windows, utility, self.rule.at(windows.elapsed), self.config.discount_rate)
+
+    def error_budget(self, windows: Windows, deviations: float = 1.0) -> ErrorBudget:
+        """How far weights, actions and cost may be from the optimum, once updates change little."""
+        return error_budget(self.basis, self.known, windows, self.evaluate(windows), deviations)
 
     @torch.no_grad()
     def update(self, batch: Windows) -> Metrics:

@@ -26,6 +26,14 @@ class Interval(NamedTuple):
     high: float
 
 
+class Slope(NamedTuple):
+    """A fitted power law."""
+
+    exponent: float
+    half_width: float
+    """Of the 95 % confidence interval of the exponent; nan for two points."""
+
+
 class Summary(NamedTuple):
     """What is reported of one number that each of n independent runs gave."""
 
@@ -87,3 +95,17 @@ def summarise(values: ArrayLike) -> Summary:
     flat = np.asarray(values, dtype=np.float64).reshape(-1)
     low, high = stratified_bootstrap(flat, mean)
     return Summary(float(mean(flat)), float(interquartile_mean(flat)), low, high, flat.size)
+
+
+def fitted_slope(x: ArrayLike, y: ArrayLike) -> Slope:
+    """The exponent k of y = c x^k by least squares in logarithms, over the points where y is positive and finite."""
+    from scipy import stats  # costs a second to import
+
+    abscissa, ordinate = (np.asarray(part, dtype=np.float64).reshape(-1) for part in (x, y))
+    keep = np.isfinite(ordinate) & (ordinate > 0.0)
+    if keep.sum() < 2:
+        raise ConfigError(f"a slope needs at least two positive points, got {int(keep.sum())}")
+    fit = stats.linregress(np.log(abscissa[keep]), np.log(ordinate[keep]))
+    freedom = int(keep.sum()) - 2
+    width = float(stats.t.ppf(0.975, freedom) * fit.stderr) if freedom else float("nan")
+    return Slope(float(fit.slope), width)
