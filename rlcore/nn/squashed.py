@@ -56,6 +56,14 @@ class Box(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         return self.middle + self.extent * torch.tanh(z)
 
+    def to_unit(self, action: Tensor) -> Tensor:
+        """[low, high] -> [-1, 1]."""
+        return (action - self.middle) / self.extent
+
+    def from_unit(self, unit: Tensor) -> Tensor:
+        """[-1, 1] -> [low, high]."""
+        return self.middle + self.extent * unit
+
     def log_slope(self, z: Tensor) -> Tensor:
         """log of the derivative: log half + log(1 - tanh(z)^2), without cancellation for large |z|."""
         return math.log(self.extent) + 2.0 * (math.log(2.0) - z - nn.functional.softplus(-2.0 * z))

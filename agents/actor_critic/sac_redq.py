@@ -1,0 +1,56 @@
+"""Soft actor-critic with an ensemble of critics: SAC, REDQ, RLPD's learner and the online phase of WSRL by settings.
+
+Sources: Haarnoja et al., 2018; Chen et al., ICLR 2021; Ball et al., "Efficient online reinforcement learning with
+offline data", ICML 2023; Zhou et al., ICLR 2025.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from rlcore.agents.actor_critic.networks import NetworkConfig, Spaces, slices
+from rlcore.agents.actor_critic.soft import SacConfig, SoftCore
+from rlcore.data import Transitions
+from rlcore.nn.ensemble import Layers
+from rlcore.training.agent import Agent, Metrics
+
+WSRL = SacConfig(critic_steps=4)
+"""Ten critics with layer norm, least of two in the target, four critic updates per batch."""
+RLPD = replace(WSRL, actor_critics="mean", critic_steps=4, actor_rate=3e-4, temperature_rate=3e-4)
+"""The settings of Ball et al. with WSRL's ratio of updates; its target entropy is -m / 2."""
+SAC = SacConfig(
+    networks=NetworkConfig(critics=2, critic=Layers(), actor=Layers()),
+    actor_rate=3e-4,
+    temperature_rate=3e-4,
+    entropy_in_target=True,
+)
+"""Two critics, no layer norm: the algorithm of Haarnoja et al."""
+
+
+class SacRedq(Agent[Transitions]):
+    """Learns from rows [N, ...], or [S, N, ...] with S seeds, drawn from a replay buffer.
+
+    One call makes `critic_steps` critic updates on as many shares of the batch, then one of policy and temperature.
+    """
+
+    def __init__(self, spaces: Spaces, config: SacConfig = WSRL, *, seed: int = 0, seeds: int = 1) -> None:
+        super().__init__()
+        self.core = SoftCore(spaces, config, seed=seed, seeds=seeds)
+        self.networks, self.noise_dim = self.core.networks, spaces.action_dim
+        self.optimizers = self.core.optimizers
+
+    def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:
+        return self.networks.act(obs, noise)
+
+    def update(self, batch: Transitions) -> Metrics:
+        core, rows = self.core, self.networks.rows(batch)
+        for part in slices(rows, core.config.critic_steps):
+            loss, q = core.critic_loss(part, core.target(part))
+            core.learn_critics(loss)
+        return {
+            "train/critic_loss": loss.detach() / self.networks.seeds,
+            "train/q": q.detach().mean(),
+            **core.learn_policy(rows),
+        }

@@ -1,0 +1,193 @@
+"""The soft actor-critic step that SAC, REDQ, CQL and Cal-QL share: target, critic, policy and temperature.
+
+    y = r + exp(-beta dt) (1 - terminated) min over a random subset of the target critics of Q(x', u'),  u' ~ pi(x')
+    critics: E (Q_i - y)^2      policy: E[T log pi(u | x) - min_i Q_i(x, u)]      temperature: T (H - H*)
+
+Sources: Haarnoja et al., "Soft actor-critic algorithms and applications", 2018; Chen et al., "Randomized ensembled
+double Q-learning", ICLR 2021; Zhou et al., "Efficient online reinforcement learning fine-tuning need not retain offline
+data", ICLR 2025, for the settings.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from rlcore.agents.actor_critic.networks import (
+    NetworkConfig,
+    Networks,
+    Spaces,
+    adam,
+    check_rates,
+    descend,
+)
+from rlcore.checks import check_numbers, check_positive
+from rlcore.data import Transitions
+from rlcore.errors import ConfigError
+from rlcore.functional.losses import (
+    best_of_least,
+    least_of,
+    soft_actor_loss,
+    td_loss,
+    td_target,
+    temperature_loss,
+)
+from rlcore.nn.ensemble import draw_members
+from rlcore.nn.random_stream import RandomStream
+from rlcore.nn.tanh_gaussian import squash
+from rlcore.seeding import derive_seed
+from rlcore.training.agent import Metrics
+
+
+@dataclass(frozen=True)
+class SacConfig:
+    """Settings of the soft step. The last group selects what published code does and the papers do not say."""
+
+    networks: NetworkConfig = field(default_factory=NetworkConfig)
+    """The networks."""
+    critic_steps: int = 1
+    """Critic updates per call, each on its own share of the batch; the policy follows once, on all of it."""
+    critic_rate: float = 3e-4
+    """Learning rate of Adam for the critics."""
+    actor_rate: float = 1e-4
+    """The same for the policy."""
+    temperature_rate: float = 1e-4
+    """The same for the temperature; 0 keeps it."""
+    target_rate: float = 0.005
+    """Share of the way that the slow critics go after each critic update."""
+    target_critics: int = 2
+    """Critics drawn at random for each target, whose least counts."""
+    actor_critics: Literal["least", "mean"] = "least"
+    """What of all critics the policy climbs; REDQ and RLPD take the mean."""
+    initial_temperature: float = 1.0
+    """T at the start [reward per nat]."""
+    target_entropy: float | None = None
+    """H* on the unit box [nats]; None is -m."""
+    entropy_in_target: bool = False
+    """Whether -T log pi(u' | x') belongs to the target."""
+    target_actions: int = 1
+    """Actions drawn at each x', the best of which counts."""
+    draw_with_replacement: bool = False
+    """Reference code of WSRL: one critic may be drawn twice for a target."""
+    entropy_at_next: bool = False
+    """Reference code of WSRL: the temperature sees the entropy at x', not at x."""
+    idle_adam_steps: bool = False
+    """Reference code of WSRL: Adam steps with gradient zero for networks that a call does not train, so that momentum
+    moves them about 2.2 (policy) and 1.1 (critics) times as far."""
+
+
+class SoftCore(nn.Module):
+    """Networks, temperature and optimisers, with the steps they take; for S seeds at once."""
+
+    def __init__(
+        self, spaces: Spaces, config: SacConfig, *, seed: int, seeds: int = 1, networks: Networks | None = None
+    ) -> None:
+        super().__init__()
+        check_config(config)
+        generator = torch.Generator().manual_seed(derive_seed(seed, "networks"))
+        self.config = config
+        self.networks = networks or Networks(spaces, config.networks, seeds=seeds, generator=generator)
+        self.random = RandomStream(derive_seed(seed, "updates"))
+        raw = math.log(math.expm1(config.initial_temperature))
+        self.raw_temperature = nn.Parameter(torch.full((seeds,), raw))
+        self.target_entropy = -float(spaces.action_dim) if config.target_entropy is None else config.target_entropy
+        self.optimizers: dict[str, Optimizer] = {
+            "critic": adam(self.networks.critics.parameters(), config.critic_rate),
+            "actor": adam(self.networks.policy.parameters(), config.actor_rate),
+            "temperature": adam([self.raw_temperature], config.temperature_rate),
+        }
+
+    @property
+    def temperature(self) -> Tensor:  # [S]
+        """T = softplus(raw)."""
+        return nn.functional.softplus(self.raw_temperature)
+
+    @torch.no_grad()
+    def target(self, rows: Transitions) -> Tensor:  # [S, N]
+        """y of every row."""
+        config, net = self.config, self.networks
+        shape = rows.reward.shape
+        count = config.target_actions
+        mean, log_scale = net.policy.law(rows.next_obs)
+        noise = self.random.normal(shape[0], count, *mean.shape[1:], like=mean)
+        action, log_prob = squash(mean.unsqueeze(1), log_scale.unsqueeze(1), noise)  # [S, n, N, m], [S, n, N]
+        chosen = draw_members(
+            net.seeds,
+            net.critics.members,
+            config.target_critics,
+            generator=self.random.on(mean.device),
+            replacement=config.draw_with_replacement,
+        )
+        here = rows.next_obs.unsqueeze(1).expand(-1, count, -1, -1)
+        q = net.target_q(here.flatten(1, 2), action.flatten(1, 2), chosen)
+        q = q.unflatten(-1, (count, shape[1]))  # [S, k, n, N]
+        if config.entropy_in_target:
+            q = q - (self.temperature[:, None, None] * log_prob).unsqueeze(1)
+        return td_target(rows.reward, rows.discount, best_of_least(q))
+
+    def critic_loss(self, rows: Transitions, target: Tensor) -> tuple[Tensor, Tensor]:  # -> [], [S, E, N]
+        """The squared TD error and Q of the data."""
+        q = self.networks.q(rows.obs, rows.action)
+        return td_loss(q, target), q
+
+    def learn_critics(self, loss: Tensor) -> None:
+        """One step of the critics, after which their slow copies follow."""
+        descend(self.optimizers["critic"], loss)
+        self.networks.follow(self.config.target_rate)
+        self.idle("actor", "temperature")
+
+    def learn_policy(self, rows: Transitions) -> Metrics:
+        """One step of the policy and of the temperature, on all rows."""
+        net = self.networks
+        noise = self.random.normal(*rows.action.shape, like=rows.action)
+        action, log_prob = net.policy.sample(rows.obs, noise)
+        q = net.q(rows.obs, action)
+        value = least_of(q) if self.config.actor_critics == "least" else q.mean(1)
+        descend(self.optimizers["actor"], soft_actor_loss(log_prob, value, self.temperature.detach()))
+        entropy_of = log_prob
+        if self.config.entropy_at_next:
+            with torch.no_grad():
+                noise = self.random.normal(*rows.action.shape, like=rows.action)
+                entropy_of = net.policy.sample(rows.next_obs, noise)[1]
+        temperature = self.temperature
+        descend(self.optimizers["temperature"], temperature_loss(temperature, entropy_of, self.target_entropy))
+        self.idle("critic")
+        return {
+            "train/entropy": -log_prob.detach().mean(),
+            "train/temperature": temperature.detach().mean(),
+            "train/policy_q": value.detach().mean(),
+        }
+
+    def idle(self, *names: str) -> None:
+        """Step these optimisers with gradient zero, where the reference is followed in that."""
+        if self.config.idle_adam_steps:
+            for name in names:
+                for group in self.optimizers[name].param_groups:
+                    for parameter in group["params"]:
+                        parameter.grad = torch.zeros_like(parameter)
+                self.optimizers[name].step()
+
+
+def check_config(config: SacConfig) -> None:
+    """Raise on settings out of their range."""
+    check_positive("initial_temperature", config.initial_temperature)
+    check_rates(
+        critic_rate=config.critic_rate,
+        actor_rate=config.actor_rate,
+        temperature_rate=config.temperature_rate,
+        target_rate=config.target_rate,
+    )
+    if config.target_rate > 1.0:
+        raise ConfigError(f"target_rate must be at most 1, got {config.target_rate}; 1 has no slow critics")
+    if min(config.critic_steps, config.target_actions) < 1:
+        raise ConfigError("critic_steps and target_actions must be at least 1")
+    most = config.networks.critics
+    if not 1 <= config.target_critics <= most and not config.draw_with_replacement:
+        raise ConfigError(f"target_critics must be 1 to {most}, the number of critics, got {config.target_critics}")
+    if config.target_entropy is not None:
+        check_numbers("target_entropy", config.target_entropy)
