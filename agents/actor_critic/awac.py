@@ -9,6 +9,7 @@ Source: Nair et al., "AWAC: accelerating online reinforcement learning with offl
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import final
 
 import torch
 from torch import Tensor
@@ -41,8 +42,12 @@ class AwacConfig:
     """Share of the way that the slow critics go after each update."""
 
 
+@final
 class Awac(Agent[Transitions]):
-    """Learns from rows [N, ...], or [S, N, ...] with S seeds, of a data set, of a replay buffer, or of both."""
+    """Advantage-weighted actor-critic, offline and online.
+
+    Learns from rows [N, ...], or [S, N, ...] with S seeds, of a data set, of a replay buffer, or of both.
+    """
 
     def __init__(self, spaces: Spaces, config: AwacConfig = AwacConfig(), *, seed: int = 0, seeds: int = 1) -> None:
         super().__init__()

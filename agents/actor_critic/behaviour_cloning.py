@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import final
 
 import torch
 from torch import Tensor
@@ -24,8 +25,9 @@ class CloningConfig:
     """Learning rate of Adam."""
 
 
+@final
 class BehaviourCloning(Agent[Transitions]):
-    """Maximises E log pi(a | x) over rows [N, ...], or [S, N, ...] with S seeds."""
+    """Behaviour cloning: maximises E log pi(a | x) over rows [N, ...], or [S, N, ...] with S seeds."""
 
     def __init__(
         self, spaces: Spaces, config: CloningConfig = CloningConfig(), *, seed: int = 0, seeds: int = 1

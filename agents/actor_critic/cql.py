@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -54,8 +55,12 @@ class CqlConfig:
     """Differences below it are not pushed further; CORL uses -200 on AntMaze."""
 
 
+@final
 class Cql(Agent[Transitions]):
-    """Learns from rows [N, ...], or [S, N, ...] with S seeds, of a data set; Cal-QL needs `mc_return` in the extras."""
+    """Conservative Q-learning, and Cal-QL, from a data set.
+
+    Learns from rows [N, ...], or [S, N, ...] with S seeds; Cal-QL needs `mc_return` in their extras.
+    """
 
     def __init__(self, spaces: Spaces, config: CqlConfig = CqlConfig(), *, seed: int = 0, seeds: int = 1) -> None:
         super().__init__()
@@ -105,7 +110,8 @@ class Cql(Agent[Transitions]):
         action, log_density = self.sampled_actions(rows)
         count = action.shape[1]
         here = rows.obs.unsqueeze(1).expand(-1, count, -1, -1)
-        sampled = net.q(here.flatten(1, 2), action.flatten(1, 2), chosen).unflatten(-1, (count, -1))  # [S, k, 3n, N]
+        sampled = net.q(here.flatten(1, 2), action.flatten(1, 2), chosen)
+        sampled = sampled.view(*sampled.shape[:2], count, -1)  # [S, k, 3n, N]
         if config.calibrate:
             bound = check_extra(rows, "mc_return", "add returns_to_go(...) to the data set")
             first = 0 if config.calibrate_uniform else config.actions
@@ -129,14 +135,14 @@ class Cql(Agent[Transitions]):
 
     def penalty(self, gap: Tensor) -> Tensor:  # [S, k, N] -> []
         """alpha E[gap], alpha fixed or the multiplier."""
-        if self.raw_multiplier is None:
+        if self.raw_multiplier is None or self.config.gap is None:
             return self.config.weight * over_seeds(gap.clamp(min=self.config.least_gap))
         multiplier = nn.functional.softplus(self.raw_multiplier.detach())
         return over_seeds(multiplier[:, None, None] * (gap.clamp(min=self.config.least_gap) - self.config.gap))
 
     def learn_multiplier(self, gap: Tensor) -> None:
         """Raise the multiplier where the mean difference exceeds the gap, lower it where it stays below."""
-        if self.raw_multiplier is not None:
+        if self.raw_multiplier is not None and self.config.gap is not None:
             excess = gap.flatten(1).mean(1) - self.config.gap  # [S]
             descend(self.optimizers["multiplier"], -(nn.functional.softplus(self.raw_multiplier) * excess).sum())
 

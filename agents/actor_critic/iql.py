@@ -11,6 +11,7 @@ Source: Kostrikov et al., "Offline reinforcement learning with implicit Q-learni
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import final
 
 import torch
 from torch import Tensor
@@ -52,8 +53,12 @@ class IqlConfig:
     """Share of the way that the slow critics go after each update."""
 
 
+@final
 class Iql(Agent[Transitions]):
-    """Learns from rows [N, ...], or [S, N, ...] with S seeds."""
+    """Implicit Q-learning from a data set.
+
+    Learns from rows [N, ...], or [S, N, ...] with S seeds.
+    """
 
     def __init__(self, spaces: Spaces, config: IqlConfig = IqlConfig(), *, seed: int = 0, seeds: int = 1) -> None:
         super().__init__()

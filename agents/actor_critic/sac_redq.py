@@ -7,6 +7,7 @@ offline data", ICML 2023; Zhou et al., ICLR 2025.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import final
 
 from torch import Tensor
 
@@ -29,10 +30,12 @@ SAC = SacConfig(
 """Two critics, no layer norm: the algorithm of Haarnoja et al."""
 
 
+@final
 class SacRedq(Agent[Transitions]):
-    """Learns from rows [N, ...], or [S, N, ...] with S seeds, drawn from a replay buffer.
+    """Soft actor-critic with an ensemble of critics: SAC, REDQ, and the online phase of WSRL and RLPD.
 
-    One call makes `critic_steps` critic updates on as many shares of the batch, then one of policy and temperature.
+    Learns from rows [N, ...] of a replay buffer, or [S, N, ...] with S seeds. One call makes `critic_steps` critic
+    updates on as many shares of the batch, then one of policy and temperature.
     """
 
     def __init__(self, spaces: Spaces, config: SacConfig = WSRL, *, seed: int = 0, seeds: int = 1) -> None:

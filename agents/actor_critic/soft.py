@@ -125,7 +125,7 @@ class SoftCore(nn.Module):
         )
         here = rows.next_obs.unsqueeze(1).expand(-1, count, -1, -1)
         q = net.target_q(here.flatten(1, 2), action.flatten(1, 2), chosen)
-        q = q.unflatten(-1, (count, shape[1]))  # [S, k, n, N]
+        q = q.view(*q.shape[:2], count, shape[1])  # [S, k, n, N]
         if config.entropy_in_target:
             q = q - (self.temperature[:, None, None] * log_prob).unsqueeze(1)
         return td_target(rows.reward, rows.discount, best_of_least(q))

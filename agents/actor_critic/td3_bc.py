@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
+from typing import final
 
 import torch
 from torch import Tensor
@@ -48,8 +49,12 @@ class Td3BcConfig:
     """Spread of the noise on the action when it explores."""
 
 
+@final
 class Td3Bc(Agent[Transitions]):
-    """Learns from rows [N, ...], or [S, N, ...] with S seeds."""
+    """TD3 with a pull towards the actions of the data.
+
+    Learns from rows [N, ...], or [S, N, ...] with S seeds.
+    """
 
     updates: Tensor  # [] int64, for the delay of the policy
 
