@@ -3,6 +3,7 @@
 from rlcore.agents.actor_critic.awac import Awac, AwacConfig
 from rlcore.agents.actor_critic.behaviour_cloning import BehaviourCloning, CloningConfig
 from rlcore.agents.actor_critic.cql import Cql, CqlConfig, cal_ql
+from rlcore.agents.actor_critic.hand_over import HandOver, publish, receive
 from rlcore.agents.actor_critic.iql import Iql, IqlConfig
 from rlcore.agents.actor_critic.networks import DataSpaces, NetworkConfig, Networks
 from rlcore.agents.actor_critic.sac_redq import RLPD, SAC, WSRL, SacRedq
@@ -20,6 +21,7 @@ __all__ = [
     "Cql",
     "CqlConfig",
     "DataSpaces",
+    "HandOver",
     "Iql",
     "IqlConfig",
     "NetworkConfig",
@@ -29,4 +31,6 @@ __all__ = [
     "Td3Bc",
     "Td3BcConfig",
     "cal_ql",
+    "publish",
+    "receive",
 ]

@@ -18,7 +18,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from rlcore.agents.actor_critic.networks import Spaces, adam, check_extra, check_rates, descend, slices
+from rlcore.agents.actor_critic.networks import Networks, Spaces, adam, check_extra, check_rates, descend, slices
 from rlcore.agents.actor_critic.soft import SacConfig, SoftCore
 from rlcore.checks import check_not_negative, check_numbers, check_positive
 from rlcore.data import Transitions
@@ -70,7 +70,7 @@ class Cql(Agent[Transitions]):
             raise ConfigError("actions and regularised must be at least 1")
         self.config = config
         self.core = SoftCore(spaces, config.sac, seed=seed, seeds=seeds)
-        self.networks, self.noise_dim = self.core.networks, spaces.action_dim
+        self.noise_dim = spaces.action_dim
         self.optimizers = dict(self.core.optimizers)
         self.raw_multiplier: nn.Parameter | None = None
         if config.gap is not None:
@@ -79,6 +79,10 @@ class Cql(Agent[Transitions]):
             start = config.weight + math.log(-math.expm1(-config.weight))  # softplus(start) = weight
             self.raw_multiplier = nn.Parameter(torch.full((seeds,), start))
             self.optimizers["multiplier"] = adam([self.raw_multiplier], config.multiplier_rate)
+
+    @property
+    def networks(self) -> Networks:
+        return self.core.networks
 
     def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:
         return self.networks.act(obs, noise)

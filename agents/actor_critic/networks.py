@@ -7,12 +7,13 @@ paths belongs to seed b mod S, and a batch to learn from leads with [S, N].
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from rlcore.checks import check_numbers
 from rlcore.data import Transitions
@@ -126,7 +127,10 @@ class Networks(nn.Module):
 class HasNetworks(Protocol):
     """An agent of this family."""
 
-    networks: Networks
+    @property
+    def networks(self) -> Networks: ...
+    @property
+    def optimizers(self) -> Mapping[str, Optimizer]: ...
 
 
 @torch.no_grad()
@@ -140,7 +144,7 @@ def adam(parameters: Iterable[nn.Parameter], rate: float) -> torch.optim.Adam:
     return torch.optim.Adam(list(parameters), lr=rate, fused=True)
 
 
-def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+def descend(optimizer: Optimizer, loss: Tensor) -> None:
     """One step of the optimiser; only its own parameters get a gradient."""
     own = [p for group in optimizer.param_groups for p in group["params"]]
     optimizer.zero_grad()

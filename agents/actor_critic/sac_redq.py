@@ -7,11 +7,13 @@ offline data", ICML 2023; Zhou et al., ICLR 2025.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import final
 
 from torch import Tensor
 
-from rlcore.agents.actor_critic.networks import NetworkConfig, Spaces, slices
+from rlcore.agents.actor_critic.hand_over import EVERYTHING, HandOver, receive
+from rlcore.agents.actor_critic.networks import HasNetworks, NetworkConfig, Networks, Spaces, slices
 from rlcore.agents.actor_critic.soft import SacConfig, SoftCore
 from rlcore.data import Transitions
 from rlcore.nn.ensemble import Layers
@@ -19,8 +21,8 @@ from rlcore.training.agent import Agent, Metrics
 
 WSRL = SacConfig(critic_steps=4)
 """Ten critics with layer norm, least of two in the target, four critic updates per batch."""
-RLPD = replace(WSRL, actor_critics="mean", critic_steps=4, actor_rate=3e-4, temperature_rate=3e-4)
-"""The settings of Ball et al. with WSRL's ratio of updates; its target entropy is -m / 2."""
+RLPD = replace(WSRL, actor_critics="mean", actor_rate=3e-4, temperature_rate=3e-4)
+"""The rates of Ball et al. with WSRL's ratio of updates; they set `target_entropy` to -m / 2."""
 SAC = SacConfig(
     networks=NetworkConfig(critics=2, critic=Layers(), actor=Layers()),
     actor_rate=3e-4,
@@ -41,8 +43,28 @@ class SacRedq(Agent[Transitions]):
     def __init__(self, spaces: Spaces, config: SacConfig = WSRL, *, seed: int = 0, seeds: int = 1) -> None:
         super().__init__()
         self.core = SoftCore(spaces, config, seed=seed, seeds=seeds)
-        self.networks, self.noise_dim = self.core.networks, spaces.action_dim
+        self.noise_dim = spaces.action_dim
         self.optimizers = self.core.optimizers
+
+    @classmethod
+    def warm_start(
+        cls,
+        giver: HasNetworks | str | Path,
+        spaces: Spaces,
+        config: SacConfig = WSRL,
+        *,
+        what: HandOver = EVERYTHING,
+        seed: int = 0,
+        seeds: int = 1,
+    ) -> SacRedq:
+        """An agent that goes on from another's weights, in memory or in the file that `publish` wrote."""
+        agent = cls(spaces, config, seed=seed, seeds=seeds)
+        receive(agent, giver, what)
+        return agent
+
+    @property
+    def networks(self) -> Networks:
+        return self.core.networks
 
     def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:
         return self.networks.act(obs, noise)

@@ -14,13 +14,16 @@ from rlcore.errors import CheckpointError, ConfigError, ShapeError
 class ReplayBuffer:
     """Keeps the newest `capacity` rows and draws from them uniformly with replacement.
 
-    Storage is allocated at the first `add`, in the shapes and dtypes of its rows.
+    Storage is allocated at the first `add`, in the shapes and dtypes of its rows. With several `seeds`, independent
+    runs share the ring: row i of all ever added belongs to seed i mod S, and each draws from its own.
     """
 
-    def __init__(self, capacity: int, device: torch.device | str = "cpu") -> None:
-        if capacity < 1:
-            raise ConfigError(f"capacity must be at least 1 row, got {capacity}")
-        self.capacity = capacity
+    def __init__(self, capacity: int, device: torch.device | str = "cpu", *, seeds: int = 1) -> None:
+        if min(capacity, seeds) < 1:
+            raise ConfigError(f"capacity must be at least 1 row, and seeds 1, got {capacity} and {seeds}")
+        if capacity % seeds:
+            raise ConfigError(f"capacity must be a multiple of the {seeds} seeds, got {capacity} rows")
+        self.capacity, self.seeds = capacity, seeds
         self.device = torch.device(device)
         self.rows: Transitions | None = None
         self.cursor = 0  # where the next row goes
@@ -32,6 +35,8 @@ class ReplayBuffer:
     def add(self, batch: Transitions) -> None:
         """Append every row of [N, ...] or [K, B, ...], oldest first, over the oldest ones once full."""
         batch = batch.flatten()
+        if len(batch) % self.seeds:
+            raise ShapeError(f"{len(batch)} rows cannot be shared out over {self.seeds} seeds; add a multiple of them")
         if len(batch) > self.capacity:
             batch = batch[-self.capacity :]
         if self.rows is None:
@@ -51,11 +56,15 @@ class ReplayBuffer:
         self.size = min(self.size + len(batch), self.capacity)
 
     def sample(self, rows: int, *, generator: torch.Generator) -> Transitions:
-        """`rows` rows, uniformly with replacement."""
+        """`rows` rows [rows, ...], or [S, rows, ...] of each seed, uniformly with replacement."""
         if self.rows is None or self.size == 0:
             raise ConfigError("the replay buffer is empty; gather experience before drawing from it")
-        index = torch.randint(self.size, (rows,), generator=generator, device=generator.device).to(self.device)
-        return self.rows[index]
+        index = torch.randint(
+            self.size // self.seeds, (self.seeds, rows), generator=generator, device=generator.device
+        ).to(self.device)
+        if self.seeds == 1:
+            return self.rows[index[0]]
+        return self.rows[index * self.seeds + torch.arange(self.seeds, device=self.device).unsqueeze(1)]
 
     def state_dict(self) -> dict[str, Any]:
         rows: dict[str, Any] = {}

@@ -1,0 +1,86 @@
+"""Batches from a data set, alone or beside those of another source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from rlcore.data import Transitions
+from rlcore.errors import ConfigError, ShapeError
+from rlcore.simulation.policy import Policy
+from rlcore.training.sources import Source
+
+
+class DatasetSource(Source[Transitions]):
+    """Rows [rows, ...] of a data set, uniformly with replacement; with several seeds [S, rows, ...], apart for each.
+
+    The data themselves are no part of its state: a resume is given them again.
+    """
+
+    def __init__(self, data: Transitions, rows: int, *, generator: torch.Generator, seeds: int = 1) -> None:
+        if rows < 1 or seeds < 1:
+            raise ConfigError(f"need rows >= 1 and seeds >= 1, got {rows} and {seeds}")
+        self.data = data.flatten()
+        if len(self.data) == 0:
+            raise ConfigError("the data set is empty; there is nothing to learn from")
+        self.rows, self.generator, self.seeds = rows, generator, seeds
+
+    def next(self, policy: Policy) -> Transitions:
+        shape = (self.rows,) if self.seeds == 1 else (self.seeds, self.rows)
+        index = torch.randint(len(self.data), shape, generator=self.generator, device=self.generator.device)
+        return self.data[index.to(self.data.reward.device)]
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"generator": self.generator.get_state(), "data": len(self.data)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        if state["data"] != len(self.data):
+            raise ValueError(f"the data set had {state['data']} rows, this one has {len(self.data)}")
+        self.generator.set_state(state["generator"].cpu())
+
+
+class MixedSource(Source[Transitions]):
+    """Each batch is one of `online` and one of `offline`, their rows interleaved evenly: a share by their numbers.
+
+    Evenly, so that a batch cut into minibatches has the same share in each. Extras that only one of them has are
+    dropped. Experience is what `online` gathers.
+    """
+
+    def __init__(self, online: Source[Transitions], offline: Source[Transitions]) -> None:
+        self.online, self.offline = online, offline
+
+    def next(self, policy: Policy) -> Transitions:
+        batch = interleave(self.online.next(policy), self.offline.next(policy))
+        self.steps, self.simulated = self.online.steps, self.online.simulated
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"online": self.online.state_dict(), "offline": self.offline.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.online.load_state_dict(state["online"])
+        self.offline.load_state_dict(state["offline"])
+
+
+def interleave(first: Transitions, second: Transitions) -> Transitions:
+    """Rows [N, ...] and [M, ...], or [S, N, ...] and [S, M, ...], as one batch in which both are spread evenly."""
+    axis = first.reward.dim() - 1
+    if second.reward.dim() != axis + 1 or first.reward.shape[:axis] != second.reward.shape[:axis]:
+        shapes = f"{list(first.reward.shape)} and {list(second.reward.shape)}"
+        raise ShapeError(f"the two batches must lead with the same seeds, got {shapes}; draw both for as many seeds")
+    place = [(torch.arange(n) + 0.5) / n for n in (first.reward.shape[axis], second.reward.shape[axis])]
+    order = torch.cat(place).argsort(stable=True).to(first.reward.device)
+
+    def join(name: str) -> torch.Tensor:
+        parts = [getattr(x, name) if name in NAMES else x.extras[name] for x in (first, second)]
+        return torch.cat(parts, dim=axis).index_select(axis, order)
+
+    shared = [name for name in first.extras if name in second.extras]
+    return Transitions(**{name: join(name) for name in NAMES}, extras={name: join(name) for name in shared})
+
+
+NAMES = ("obs", "action", "reward", "discount", "next_obs", "dt")
