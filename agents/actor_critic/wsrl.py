@@ -5,8 +5,8 @@
     3. warm-up: K steps of the sampled policy into an empty buffer, without an update
     4. online: soft actor-critic on that buffer alone, without conservatism
 
-The warm-up is what replaces the data: bootstrapping on a handful of rows outside the data's support pulls Q down where it
-was trained, the policy follows, and the next rows are worse. A few thousand rows of the policy's own stop that.
+The warm-up is what replaces the data: bootstrapping on a handful of rows outside the data's support pulls Q down where
+it was trained, the policy follows, and the next rows are worse. A few thousand rows of the policy's own stop that.
 With `offline` rows in the batches the same phases are RLPD (a fresh agent) or fine-tuning with retention (the offline
 agent itself).
 Source: Zhou et al., "Efficient online reinforcement learning fine-tuning need not retain offline data", ICLR 2025; Ball
@@ -54,7 +54,7 @@ def fine_tuning(
     seeds: int = 1,
     offline: Transitions | None = None,
 ) -> list[Phase]:
-    """Warm-up and online phase; `feed` yields `steps_per_update` steps of every seed per call, row b of seed b mod S."""
+    """Warm-up and online phase; `feed` gives `steps_per_update` rows of every seed per call, row b of seed b mod S."""
     if min(config.warm_up, config.steps) < 0 or min(config.steps_per_update, config.rows, config.capacity) < 1:
         raise ConfigError("warm_up and steps must not be negative; steps_per_update, rows and capacity be at least 1")
     if not 0.0 <= config.offline_share < 1.0:

@@ -73,7 +73,7 @@ class RollInSource(Source[Transitions]):
         if paths % seeds:
             raise ConfigError(f"{paths} paths cannot be shared out over {seeds} seeds; give a multiple of them")
         self.source, self.guide, self.config, self.seeds = source, guide, config, seeds
-        self.seconds = torch.full((seeds,), float(config.seconds))  # s, of each seed
+        self.seconds = torch.full((seeds,), float(config.seconds), dtype=torch.float64)  # s, of each seed
         self.best = torch.full((seeds,), -torch.inf)
         self.sum, self.episodes = torch.zeros(seeds), torch.zeros(seeds)
         self.running = torch.zeros(paths)  # return so far of each path's episode
