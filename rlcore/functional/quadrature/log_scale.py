@@ -24,24 +24,34 @@ def differentiable(solve: Callable[[Tensor], Quadrature], scale: Tensor, windows
     """`solve(scale)` with gradients to the scale [...]; `windows` is the number of batch dimensions of the nodes."""
     shifts = STEP * torch.arange(-4, 5, dtype=scale.dtype, device=scale.device)
     leading = (1,) * (max(windows, scale.ndim) - scale.ndim)
-    around = scale.detach().reshape(*leading, *scale.shape) * shifts.exp().reshape(9, *leading, *[1] * scale.ndim)
+    around = scale.detach().reshape((*leading, *scale.shape)) * shifts.exp().reshape((9, *leading, *[1] * scale.ndim))
     nine = solve(around)
     offset = scale.log() - scale.detach().log()  # 0, with the gradient of log l
 
-    def at_scale(values: Tensor, trailing: int = 0) -> Tensor:  # [9, ...] -> [...]
-        slope = sum(c * (values[4 + j] - values[4 - j]) for j, c in enumerate(STENCIL, 1)) / STEP
-        return values[4] + slope * offset.to(values.dtype).reshape(*offset.shape, *[1] * trailing)
+    def slope(values: Tensor) -> Tensor:  # [9, ...] -> [...]
+        found: Tensor = sum(c * (values[4 + j] - values[4 - j]) for j, c in enumerate(STENCIL, 1)) / STEP
+        return found
+
+    def power(values: Tensor) -> Tensor:  # [9, ...] -> [...]
+        """What is near a power of the scale: its logarithm is near a straight line, which the stencil fits best."""
+        logarithm = slope(values.clamp(min=torch.finfo(values.dtype).tiny).log())
+        return values[4] + values[4] * logarithm * offset.to(values.dtype)
+
+    def squares(values: Tensor) -> Tensor:  # [..., N] -> [...]
+        rank = len(leading) + scale.ndim
+        further = max(0, values.ndim - 1 - rank)  # dimensions that only the values have
+        beside = values.unsqueeze(further) if values.ndim > rank else values
+        assert nine.squares is not None
+        return power(nine.squares(beside).movedim(further, 0))
 
     assert nine.variance is not None
     assert nine.log_determinant is not None
-    assert nine.squares is not None
-    squares = nine.squares
     return Quadrature(
         nine.times,
-        at_scale(nine.weights, 1),
-        at_scale(nine.variance),
-        lambda values: at_scale(squares(values)),
+        nine.weights[4] + slope(nine.weights) * offset.to(nine.weights.dtype).unsqueeze(-1),
+        power(nine.variance),
+        squares,
         nine.degrees,
-        at_scale(nine.log_determinant),
+        nine.log_determinant[4] + slope(nine.log_determinant) * offset.to(nine.weights.dtype),
         nine.observed,
     )

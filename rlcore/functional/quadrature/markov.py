@@ -22,11 +22,12 @@ import torch
 from scipy.linalg import cholesky, solve_continuous_lyapunov
 from torch import Tensor
 
-TERMS = 24
-"""Terms of the exponential's Taylor series, enough for rounding at a dimensionless step of `REACH`."""
 REACH = 0.25
-NODES = 18
-"""Gauss-Legendre nodes over such a step; the integrand is a polynomial of degree 10 times an exponential."""
+"""The longest dimensionless step that is summed as it is."""
+TERMS = 20
+"""Of the exponential's Taylor series: the next is below rounding beside the first of every entry."""
+NODES = 14
+"""Of the Gauss-Legendre rule over a step; the integrand is a polynomial of degree 10 times an exponential."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,29 +65,21 @@ def matern_prior(order: int, mean_degree: int | None) -> MarkovPrior:
     inner = F[: p + 1, : p + 1]
     stationary = solve_continuous_lyapunov(inner, -np.outer(L[: p + 1], L[: p + 1]))
     proper, diffuse = np.zeros((n, p + 1)), np.zeros((n, d))
-    proper[: p + 1] = cholesky(stationary, lower=True)
-    for j in range(d):  # l starts at mu plus a stationary deviation
-        diffuse[p + 1 + j, j] = 1.0
-        if j <= p:
-            diffuse[j, j] = 1.0
+    proper[: p + 1] = cholesky(stationary, lower=True)  # of l - mu
+    diffuse[p + 1 : p + 1 + d] = np.eye(d)
+    diffuse[: min(d, p + 1)] = np.eye(min(d, p + 1), d)  # l moves with mu
+    proper -= diffuse @ proper[:d]  # which under a flat prior says as much of mu given l
     return MarkovPrior(*(torch.from_numpy(part) for part in (F, L, proper, diffuse)))
 
 
 @lru_cache(maxsize=16)
 def wiener_prior(order: int) -> MarkovPrior:
-    """The Wiener process integrated `order` times, with a diffuse first state.
-
-    Under a flat prior any proper part of the first state is without effect; that of a process which began one unit of
-    time earlier keeps the first value uncertain once the coefficients are given.
-    """
+    """The Wiener process integrated `order` times, with a diffuse first state."""
     n = order + 2
     F, L = torch.zeros(n, n, dtype=torch.float64), torch.zeros(n, dtype=torch.float64)
     F[torch.arange(order), torch.arange(1, order + 1)] = 1.0
     F[n - 1, 0], L[order] = 1.0, 1.0
-    diffuse = torch.eye(n, order + 1, dtype=torch.float64)
-    proper = transitions(MarkovPrior(F, L, diffuse, diffuse), torch.ones((), dtype=torch.float64))[1]
-    proper[-1] = 0.0  # the integral starts at 0
-    return MarkovPrior(F, L, proper, diffuse)
+    return MarkovPrior(F, L, torch.zeros(n, 0, dtype=torch.float64), torch.eye(n, order + 1, dtype=torch.float64))
 
 
 def transitions(prior: MarkovPrior, steps: Tensor) -> tuple[Tensor, Tensor]:  # [...] -> [..., n, n], [..., n, n]
@@ -98,14 +91,12 @@ def transitions(prior: MarkovPrior, steps: Tensor) -> tuple[Tensor, Tensor]:  # 
     """
     n = prior.size
     doublings = max(0, math.ceil(math.log2(max(float(steps.max()), 1e-300) / REACH)))
-    base = steps / 2**doublings
-    series, drive = taylor(prior)
-    A = (powers(base) @ series.to(steps).reshape(TERMS, n * n)).reshape(*base.shape, n, n)
-    roots, masses = np.polynomial.legendre.leggauss(NODES)
-    points, shares = (torch.as_tensor(part).to(steps) for part in (0.5 * (roots + 1.0), 0.5 * masses))
-    at = base.unsqueeze(-1) * points  # [..., NODES]
-    columns = powers(at) @ drive.to(steps)  # [..., NODES, n]
-    B = triangle(columns * (base.unsqueeze(-1) * shares).sqrt().unsqueeze(-1))
+    base = steps.unsqueeze(-1) / 2**doublings
+    powers = torch.cat([torch.ones_like(base), base.expand(*steps.shape, TERMS - 1)], -1).cumprod(-1)
+    flow, drive = (part.to(steps) for part in taylor(prior))
+    A = (powers @ flow.reshape(TERMS, -1)).reshape(*steps.shape, n, n)
+    columns = (powers @ drive.reshape(TERMS, -1)).reshape(*steps.shape, NODES, n)
+    B = triangle(columns * base.sqrt().unsqueeze(-1))
     for _ in range(doublings):
         B = triangle(torch.cat([(A @ B).mT, B.mT], dim=-2))
         A = A @ A
@@ -113,18 +104,15 @@ def transitions(prior: MarkovPrior, steps: Tensor) -> tuple[Tensor, Tensor]:  # 
 
 
 @lru_cache(maxsize=64)
-def taylor(prior: MarkovPrior) -> tuple[Tensor, Tensor]:  # -> [TERMS, n, n], [TERMS, n]
-    """F^k / k! and F^k L / k!."""
+def taylor(prior: MarkovPrior) -> tuple[Tensor, Tensor]:  # -> [TERMS, n, n], [TERMS, NODES, n]
+    """Coefficients of exp(F s), and of sqrt(w_i) exp(F s x_i) L for the Gauss-Legendre rule (x_i, w_i) on [0, 1]."""
     series = [torch.eye(prior.size, dtype=torch.float64)]
     for k in range(1, TERMS):
         series.append(series[-1] @ prior.drift / k)
-    stacked = torch.stack(series)
-    return stacked, stacked @ prior.input
-
-
-def powers(s: Tensor) -> Tensor:  # [...] -> [..., TERMS]
-    """1, s, s^2, ..."""
-    return torch.cat([torch.ones_like(s).unsqueeze(-1), s.unsqueeze(-1).expand(*s.shape, TERMS - 1)], -1).cumprod(-1)
+    flow = torch.stack(series)
+    roots, masses = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(NODES))
+    powers = (0.5 * (roots + 1.0)) ** torch.arange(TERMS).unsqueeze(-1)  # [TERMS, NODES]
+    return flow, (powers * (0.5 * masses).sqrt()).unsqueeze(-1) * (flow @ prior.input).unsqueeze(-2)
 
 
 def triangle(rows: Tensor) -> Tensor:  # [..., k, n] -> [..., n, n]

@@ -1,34 +1,50 @@
 """Bayesian quadrature in O(N): a square-root Kalman filter in two levels, without jitter.
 
-    node            x+ = A x + B e,  y = H x + (noise),   one QR:  [H A S, H B, r; A S, B, 0] Q = [s, 0; g, S+]
-                    gain K = g / s,   residual z = (y - H A m) / s,   m+ = A m + K (y - H A m)
-    chunk of nodes  given its first state x:   z = W x + N(0, 1),   last state = F x + k(y) + S e
-    chain           x ~ N(mu, P P'):   W = Q R,   one QR:  [R P, 1, 0; F P, 0, S] Q = [L, 0; M, P+],   C = M L^-1
-                    mu+ = F mu + k(y) + C (Q'z - R mu)
+    node     x+ = A x + B e,  y = H x + r e',   one QR:  [H A S, H B, r; A S, B, 0] Q = [s, 0; g, S+],   K = g / s
+             residual z = (y - H A m) / s,   m+ = A m + K (y - H A m)
+    chunk    of nodes, given its first state x:   z = W x + N(0, 1),   last state = F x + S e
+    chain    x ~ P P':   [R P; 1] = Q U,   last state ~ S+ S+' with   [F P U^-1, S] Q' = S+,   R the triangle of W
+    weights  v = dE[integral] / dx, from the end backwards:   w = v K,   v <- (v - w H) A
+    first    state X u, with u standard normal or without a prior:   z = W X u + N(0, 1),   least squares
 
-The nodes of all chunks are taken side by side, then the chunks one after the other: 2 sqrt(N) small steps instead of N
-keep the interpreter out of the bill. The last state is the integral itself, so its variance is that of Bayesian
-quadrature, a sum of squares and never c - z'w; and the weights are the derivative of its mean, by one sweep backwards.
-Diffuse coefficients are the unknown `x` of the first chunk: P is infinite there, and C = F R^-1.
+The chunks are filtered side by side, each as if its first state were known; the chain finds how far it is; from there
+they are filtered side by side again, now for good. So about 5 sqrt(N) small steps on batches take the place of N, every
+one on factors, where what is small keeps its digits. The state before the window is left to the end, for it may be
+uncertain without bound. The last component of the state is the integral itself, with its variance as a sum of squares,
+never c - z'w.
 
 Source: Anderson and Moore, Optimal Filtering, 1979, chapter 6; de Jong, Annals of Statistics 19, 1991, for diffuse
-states.
+coefficients; Sarkka and Garcia-Fernandez, IEEE Transactions on Automatic Control 66, 2021, for filters in parallel.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rlcore.errors import ConfigError
 from rlcore.functional.quadrature.markov import MarkovPrior, transitions, triangle
+
+FEW = 24
+"""Nodes up to which one chunk is the quickest."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chunks:
+    """What one pass over the nodes of all chunks leaves."""
+
+    s: Tensor  # [q, G, ...], standard deviations
+    K: Tensor  # [q, G, ..., n, 1], gains
+    W: Tensor  # [G, ..., q, n], residuals over the first state
+    F: Tensor  # [G, ..., n, n], last state over the first state
+    S: Tensor  # [G, ..., n, n], factor of the last state's covariance
 
 
 class SquareRootFilter:
-    """One pass over the nodes; batches of windows, length scales and masks stand in the leading dimensions.
+    """One window's posterior; batches of windows, length scales and masks stand in the leading dimensions.
 
     `times` [..., N], `start` and `end` [..., 1] in seconds; `rate` [...] turns seconds into the prior's time; `noise`
     is the variance of a measurement beside the prior's unit; `observed` is bool [..., N] or None.
@@ -36,6 +52,7 @@ class SquareRootFilter:
 
     weights: Tensor  # [..., N], in the prior's time
     variance: Tensor  # [...], of the integral
+    degrees: Tensor  # [...], values observed less diffuse coefficients
     log_determinant: Tensor  # [...], of the values' covariance; with diffuse coefficients, of the restricted likelihood
 
     def __init__(
@@ -51,17 +68,26 @@ class SquareRootFilter:
         seen = torch.ones_like(times, dtype=torch.bool) if observed is None else observed
         ends = np.broadcast_shapes(times.shape[:-1], start.shape[:-1], end.shape[:-1])
         shape = np.broadcast_shapes(ends, rate.shape, noise.shape, seen.shape[:-1])
-        self.count, self.diffuse, self.observed = times.shape[-1], prior.diffuse.shape[-1], seen
-        self.degrees = seen.sum(-1) - self.diffuse
-        self.length = max(math.isqrt(self.count) + 1, nodes_to_see(seen, self.diffuse))  # of a chunk
+        self.shape, self.count, self.observed = shape, times.shape[-1], seen
+        self.degrees = seen.sum(-1) - prior.diffuse.shape[-1]
+        self.length = self.count + 1 if self.count <= FEW else math.isqrt(self.count) + 1
         self.pad = -(self.count + 1) % self.length + 1  # steps to the end of the window, without a value
         first, nodes, last = (part.double().expand(*ends, part.shape[-1]) for part in (start, times, end))
         steps = torch.cat([first, nodes, last.repeat_interleave(self.pad, -1)], -1).diff(dim=-1)
         A, B = transitions(prior, (steps * rate.double().unsqueeze(-1)).expand(*shape, -1))
-        self.A, B = (self.chunks(part.to(times.dtype), 3) for part in (A, B))
+        self.A, self.B = (self.chunks(part.to(times.dtype), 3) for part in (A, B))
         self.seen = self.chunks(torch.nn.functional.pad(seen, (0, self.pad)).expand(*shape, -1), 1)
-        self.filter_chunks(prior, B, noise.to(times.dtype).expand(shape))
-        self.chain()
+        self.error = torch.where(self.seen, noise.to(times.dtype).sqrt(), 1.0)  # a value that is not seen is noise
+        self.known = self.seen & (noise == 0.0)  # then l itself is
+        S = torch.zeros_like(self.B[0])
+        before, S[0] = self.begin(prior, (nodes[..., -1] - nodes[..., 0]) * rate.double() / self.count)
+        self.found = self.filter(S)
+        if len(S) > 1:
+            self.found = self.filter(torch.cat([S[:1], self.chain(self.found)]))
+        unknown = torch.cat([prior.proper, prior.diffuse], -1).to(rate)
+        powers = torch.arange(prior.diffuse.shape[-1], dtype=rate.dtype, device=rate.device)
+        per_second = torch.nn.functional.pad(rate[..., None] ** -powers, (prior.proper.shape[-1], 0), value=1.0)
+        self.settle((before @ unknown * per_second.unsqueeze(-2)).to(S.dtype), prior.proper.shape[-1])
         self.sweep_back()
 
     def chunks(self, x: Tensor, trailing: int) -> Tensor:  # [..., steps, *] -> [q, G, ..., *]
@@ -69,115 +95,106 @@ class SquareRootFilter:
         batch, rest = x.shape[:-trailing], x.shape[x.ndim - trailing + 1 :]
         return x.reshape(*batch, -1, self.length, *rest).movedim((-trailing, -trailing - 1), (0, 1))
 
-    def filter_chunks(self, prior: MarkovPrior, B: Tensor, noise: Tensor) -> None:
-        """Every chunk given its first state: the standard deviations, gains and sensitivities of its nodes."""
-        n, like, seen = prior.size, B[0], self.seen
-        S, F = torch.zeros_like(like), torch.eye(n, dtype=like.dtype, device=like.device).repeat(*like.shape[:-2], 1, 1)
-        S[0, ..., : prior.proper.shape[-1]] = prior.proper.to(like)
-        F[0] = 0.0  # nothing of the first state is unknown but the diffuse coefficients
-        F[0, ..., : self.diffuse] = prior.diffuse.to(like)
-        error = torch.where(seen, noise.sqrt(), 1.0)  # a value that is not seen is noise
-        keep = torch.ones(*seen.shape, n, 1, dtype=like.dtype, device=like.device)
-        keep[..., 0, 0].masked_fill_(seen & (noise == 0.0), 0.0)  # l is known: clears what rounding leaves of its row
+    def begin(self, prior: MarkovPrior, step: Tensor) -> tuple[Tensor, Tensor]:
+        """The state at the start of the window from that a step earlier, and a factor of the covariance it has then.
+
+        Given that earlier state all is regular, whatever its prior: even the first value keeps some variance.
+        """
+        A, B = transitions(prior, step)
+        A[..., -1, :], B[..., -1, :] = 0.0, 0.0  # the integral begins with the window
+        return A, B
+
+    def filter(self, S: Tensor) -> Chunks:  # [G, ..., n, n]
+        """All chunks side by side, from factors of the covariance of their first states."""
+        F = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device).repeat(*S.shape[:-2], 1, 1)
         deviations, gains, sensitivities = [], [], []
         for j in range(self.length):
-            state = torch.cat([self.A[j] @ S, B[j]], -1)
-            value = torch.cat([state[..., :1, :] * seen[j, ..., None, None], error[j, ..., None, None]], -1)
+            seen, error, known = (part[j, ..., None, None] for part in (self.seen, self.error, self.known))
+            state = torch.cat([self.A[j] @ S, self.B[j]], -1)
+            value = torch.cat([state[..., :1, :] * seen, error], -1)
             whole = triangle(torch.cat([value, torch.nn.functional.pad(state, (0, 1))], -2).mT)
-            s, gain = whole[..., 0, 0], whole[..., 1:, :1] / whole[..., :1, :1]
-            S = whole[..., 1:, 1:] * keep[j]
+            s, gain, S = whole[..., :1, :1], whole[..., 1:, :1] / whole[..., :1, :1], whole[..., 1:, 1:]
             F = self.A[j] @ F
-            row = F[..., :1, :] * seen[j, ..., None, None]
+            row = F[..., :1, :] * seen
             F = F - gain @ row
-            deviations.append(s)
+            S[..., :1, :].masked_fill_(known, 0.0)  # what rounding leaves where nothing is unknown
+            F[..., :1, :].masked_fill_(known, 0.0)
+            deviations.append(s[..., 0, 0])
+            gain[..., :1, :].masked_fill_(known, 1.0)
             gains.append(gain)
-            sensitivities.append(row.squeeze(-2) / s.unsqueeze(-1))
-        self.deviations, self.gains = torch.stack(deviations), torch.stack(gains)  # [q, G, ...], [q, G, ..., n, 1]
-        self.Q, self.R = torch.linalg.qr(torch.stack(sensitivities, -2))  # [G, ..., q, m], [G, ..., m, n]
-        self.F, self.S = F, S
+            sensitivities.append((row / s).squeeze(-2))
+        return Chunks(torch.stack(deviations), torch.stack(gains), torch.stack(sensitivities, -2), F, S)
 
-    def chain(self) -> None:
-        """The first states of the chunks, one after the other."""
-        m, d = self.R.shape[-2], self.diffuse
-        unit = torch.eye(m, dtype=self.R.dtype, device=self.R.device)
-        C = torch.zeros_like(self.F[0, ..., :m])
-        whiten = unit.expand(*C.shape[:-2], m, m)
-        P, determinant = self.S[0], 2.0 * self.deviations.abs().log().sum((0, 1))
-        if d:
-            fixing = self.R[0, ..., :d, :d]
-            C[..., :d] = torch.linalg.solve_triangular(fixing, self.F[0, ..., :d], upper=True, left=False)
-            P = triangle(torch.cat([C[..., :d], P], -1).mT)
-            whiten = whiten * (torch.arange(m, device=unit.device) >= d)  # what fixes a coefficient is no residual
-            determinant = determinant + 2.0 * fixing.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
-        gains, whitens = [C], [whiten]
-        for g in range(1, len(self.F)):
-            top = torch.cat([self.R[g] @ P, unit.expand(*P.shape[:-2], m, m), torch.zeros_like(P[..., :m, :])], -1)
-            bottom = torch.cat([self.F[g] @ P, torch.zeros_like(P[..., :m]), self.S[g]], -1)
-            whole = triangle(torch.cat([top, bottom], -2).mT)
-            L, P = whole[..., :m, :m], whole[..., m:, m:]
-            whitens.append(torch.linalg.solve_triangular(L, unit.expand_as(L), upper=False))
-            gains.append(whole[..., m:, :m] @ whitens[-1])
-            determinant = determinant + 2.0 * L.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
-        self.C, self.whiten = torch.stack(gains), torch.stack(whitens)
-        self.variance, self.log_determinant = P[..., -1, :].square().sum(-1), determinant
+    def chain(self, given: Chunks) -> Tensor:  # -> [G - 1, ..., n, n]
+        """Factors of the covariance of the later chunks' first states, from what each tells and adds on its own."""
+        R = torch.linalg.qr(given.W, mode="r").R
+        unit = torch.eye(given.S.shape[-1], dtype=R.dtype, device=R.device).expand_as(given.S[0])
+        P = given.S[0]
+        factors = [P]
+        for g in range(1, len(given.S) - 1):
+            U = torch.linalg.qr(torch.cat([R[g] @ P, unit], -2), mode="r").R
+            after = given.F[g] @ torch.linalg.solve_triangular(U, P, upper=True, left=False)
+            P = triangle(torch.cat([after, given.S[g]], -1).mT)
+            factors.append(P)
+        return torch.stack(factors)
+
+    def settle(self, X: Tensor, proper: int) -> None:
+        """The first state X u by least squares; u has as many entries of unit variance as told, the others of infinite.
+
+        Every residual is z - W X u, and the `proper` entries of u count as residuals too.
+        """
+        s, W, F, S = self.found.s, self.found.W, self.found.F, self.found.S
+        X, columns = X.expand(*S.shape[1:-1], -1), []
+        ridge = torch.eye(proper, X.shape[-1], dtype=X.dtype, device=X.device).expand(*X.shape[:-2], proper, -1)
+        for g in range(len(F)):
+            columns.append(W[g] @ X)
+            X = F[g] @ X
+        rows = torch.stack(columns).movedim(0, -3).flatten(-3, -2)  # [..., G q, u]
+        self.Q, R = torch.linalg.qr(torch.cat([rows, ridge], -2))
+        share = torch.linalg.solve_triangular(R, X[..., -1:, :], upper=True, left=False)  # [..., 1, u]
+        self.correction = share @ self.Q[..., : rows.shape[-2], :].mT  # of the integral, [..., 1, G q]
+        self.variance = S[-1, ..., -1, :].square().sum(-1) + share.square().sum((-2, -1))
+        diagonal = R.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
+        self.log_determinant = 2.0 * (s.abs().log().sum((0, 1)) + diagonal)
 
     def sweep_back(self) -> None:
-        """The weights: dE[integral]/dy, from the last state backwards."""
-        v = torch.zeros_like(self.F[0, ..., :1, :])
+        """The weights: dE[integral]/dy."""
+        s, K, W, F = self.found.s, self.found.K, self.found.W, self.found.F
+        extra = self.correction.reshape(*self.correction.shape[:-1], len(F), self.length).movedim(
+            -2, 0
+        )  # [G, ..., 1, q]
+        v = torch.zeros_like(F[0, ..., :1, :])
         v[..., -1] = 1.0
-        ends, corrections = [], []
-        for g in reversed(range(len(self.F))):
-            u = v @ self.C[g]
+        ends = []
+        for g in reversed(range(len(F))):
             ends.append(v)
-            corrections.append(u @ self.Q[g].mT)
-            v = v @ self.F[g] - u @ self.R[g]
-        v = torch.stack(ends[::-1])  # [G, ..., 1, n]
-        z = torch.stack(corrections[::-1]).squeeze(-2).movedim(-1, 0) / self.deviations  # [q, G, ...]
-        weights = []
+            v = v @ F[g] - extra[g] @ W[g]
+        v, weights = torch.stack(ends[::-1]), []  # [G, ..., 1, n]
         for j in reversed(range(self.length)):
-            w = v @ self.gains[j] + z[j, ..., None, None]
-            v[..., :1] -= w
-            v = v @ self.A[j]
-            weights.append(w[..., 0, 0])
+            slopes = v[..., 1:] @ K[j, ..., 1:, :] + extra[..., j, None] / s[j, ..., None, None]
+            weights.append((v[..., :1] * K[j, ..., :1, :] + slopes)[..., 0, 0])
+            v = torch.cat([v[..., :1] * (1.0 - K[j, ..., :1, :]) - slopes, v[..., 1:]], -1) @ self.A[j]
         found = torch.stack(weights[::-1]).movedim((0, 1), (-1, -2)).flatten(-2)[..., : self.count]
         self.weights = torch.where(self.observed, found, 0.0)
 
     def squares(self, values: Tensor) -> Tensor:  # [..., N] -> [...]
-        """y'K^-1 y; with diffuse coefficients, its least value over them."""
-        kept = torch.nn.functional.pad(torch.where(self.observed, values, 0.0), (0, self.pad))
-        y = self.chunks(kept, 1)[..., None, None]  # [q, G, ..., 1, 1]
-        windows = y.ndim - self.A.ndim  # batch dimensions of the values that the nodes do not have
-
-        def beside(x: Tensor, own: int) -> Tensor:  # [*own, ...] -> [*own, 1, ..., 1, ...]
-            return x.reshape(*x.shape[:own], *[1] * windows, *x.shape[own:])
-
-        A, gains, Q = beside(self.A, 2), beside(self.gains, 2), beside(self.Q, 1)
-        seen, deviations = beside(self.seen, 2)[..., None, None], beside(self.deviations, 2)[..., None, None]
-        R, F, C, whiten = (beside(part, 1) for part in (self.R, self.F, self.C, self.whiten))
-        mean = torch.zeros_like(gains[0])
-        residuals = []
+        """y'K^-1 y, with diffuse coefficients its least value over them; the values may lead with further dimensions."""
+        s, K, W, F = self.found.s, self.found.K, self.found.W, self.found.F
+        further = values.shape[: max(0, values.ndim - 1 - len(self.shape))]  # their windows become the columns M below
+        kept = torch.where(self.observed, values, 0.0).reshape(-1, *values.shape[len(further) :])
+        y = self.chunks(torch.nn.functional.pad(kept.movedim(0, -1), (0, 0, 0, self.pad)), 2)  # [q, G, ..., M]
+        mean, residuals = torch.zeros_like(K[0]), []
         for j in range(self.length):
-            mean = A[j] @ mean
-            off = (y[j] - mean[..., :1, :]) * seen[j]
-            mean = mean + gains[j] @ off
-            residuals.append((off / deviations[j]).squeeze(-1))
-        z = torch.stack(residuals, -2)  # [G, ..., q, 1]
-        inside = Q.mT @ z
-        total: Tensor = (z - Q @ inside).square().sum((0, -2, -1))
-        mu = torch.zeros_like(mean[0])
+            mean = self.A[j] @ mean  # [G, ..., n, M]
+            off = (y[j].unsqueeze(-2) - mean[..., :1, :]) * self.seen[j, ..., None, None]
+            mean = mean + K[j] @ off
+            residuals.append((off / s[j, ..., None, None]).squeeze(-2))
+        z, mu, found = torch.stack(residuals, -2), torch.zeros_like(mean[0]), []  # [G, ..., q, M]
         for g in range(len(F)):
-            off = inside[g] - R[g] @ mu
-            mu = F[g] @ mu + mean[g] + C[g] @ off
-            total = total + (whiten[g] @ off).square().sum((-2, -1))
-        return total
-
-
-def nodes_to_see(seen: Tensor, count: int) -> int:
-    """How many nodes it takes until every window has shown `count` values."""
-    fewest = int(seen.sum(-1).min())
-    if fewest < count:
-        raise ConfigError(
-            f"a prior with {count} diffuse coefficients needs as many observed nodes, got a window with {fewest}; "
-            "take a lower order or mean degree, or more nodes"
-        )
-    return int((seen.cumsum(-1) < count).sum(-1).max()) + 1 if count else 1
+            found.append(z[g] - W[g] @ mu)
+            mu = F[g] @ mu + mean[g]
+        residual = torch.stack(found).movedim(0, -3).flatten(-3, -2)
+        residual = torch.nn.functional.pad(residual, (0, 0, 0, self.Q.shape[-2] - residual.shape[-2]))
+        left: Tensor = residual - self.Q @ (self.Q.mT @ residual)
+        total = left.square().sum(-2).movedim(-1, 0)  # [M, ...]
+        return total.reshape((*further, *total.shape[1:]))
