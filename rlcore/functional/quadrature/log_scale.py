@@ -29,8 +29,7 @@ def differentiable(solve: Callable[[Tensor], Quadrature], scale: Tensor, windows
     offset = scale.log() - scale.detach().log()  # 0, with the gradient of log l
 
     def slope(values: Tensor) -> Tensor:  # [9, ...] -> [...]
-        found: Tensor = sum(c * (values[4 + j] - values[4 - j]) for j, c in enumerate(STENCIL, 1)) / STEP
-        return found
+        return torch.stack([c * (values[4 + j] - values[4 - j]) for j, c in enumerate(STENCIL, 1)]).sum(0) / STEP
 
     def power(values: Tensor) -> Tensor:  # [9, ...] -> [...]
         """What is near a power of the scale: its logarithm is near a straight line, which the stencil fits best."""

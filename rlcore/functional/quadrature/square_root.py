@@ -178,7 +178,7 @@ class SquareRootFilter:
         self.weights = torch.where(self.observed, found, 0.0)
 
     def squares(self, values: Tensor) -> Tensor:  # [..., N] -> [...]
-        """y'K^-1 y, with diffuse coefficients its least value over them; the values may lead with further dimensions."""
+        """y'K^-1 y, with diffuse coefficients its least value over them; values may have further leading dimensions."""
         s, K, W, F = self.found.s, self.found.K, self.found.W, self.found.F
         further = values.shape[: max(0, values.ndim - 1 - len(self.shape))]  # their windows become the columns M below
         kept = torch.where(self.observed, values, 0.0).reshape(-1, *values.shape[len(further) :])
