@@ -26,6 +26,14 @@ class CheckpointError(RlcoreError):
     """A checkpoint is missing, damaged, foreign, or of another configuration."""
 
 
+class DataError(RlcoreError, ValueError):
+    """A data set is missing, damaged, or does not fit."""
+
+
+class MissingExtraError(RlcoreError, ImportError):
+    """A package of an extra is not installed."""
+
+
 class FolderError(RlcoreError, OSError):
     """A run folder is occupied, missing, or not writable."""
 

@@ -2,6 +2,17 @@
 
 from rlcore.data.batches import Comparisons, TensorBatch, Trajectory, Transitions
 from rlcore.data.buffer import ReplayBuffer
+from rlcore.data.episodes import in_order, lengths, summary
 from rlcore.data.windows import Windows
 
-__all__ = ["Comparisons", "ReplayBuffer", "TensorBatch", "Trajectory", "Transitions", "Windows"]
+__all__ = [
+    "Comparisons",
+    "ReplayBuffer",
+    "TensorBatch",
+    "Trajectory",
+    "Transitions",
+    "Windows",
+    "in_order",
+    "lengths",
+    "summary",
+]
