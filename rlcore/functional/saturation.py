@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,3 +51,20 @@ def saturated_cost(u: Tensor, weight: Tensor, bound: float) -> Tensor:  # [..., 
 def saturated_cost_at(d: Tensor, weight: Tensor, bound: float) -> Tensor:  # [..., m], [m] -> [...]
     """W(-lambda tanh D) from D itself."""
     return bound**2 * (weight * (2.0 * d * torch.tanh(d) - 2.0 * log_cosh(d))).sum(-1)
+
+
+def excess_cost(u: Tensor, best: Tensor, weight: Tensor, bound: float = math.inf) -> Tensor:
+    """What an action costs per second above the best one, given the optimal value: [..., m], [..., m], [m, m] -> [...].
+
+    grad V*'g (u - u*) + W(u) - W(u*) = int_{u*}^u (W'(v) - W'(u*)) dv, which is (u - u*)'R (u - u*) without a bound. By
+    artanh a - artanh b = artanh((a - b) / (1 - a b)) nothing cancels, however close u is to u*.
+    """
+    off = u - best
+    if math.isinf(bound):
+        return torch.einsum("...m,mk,...k->...", off, weight, off)
+    nodes, shares = (torch.as_tensor(part).to(u) for part in np.polynomial.legendre.leggauss(16))
+    step = 0.5 * (nodes + 1.0) * (off / bound).unsqueeze(-1)  # [..., m, 16]: from u* towards u, beside the bound
+    start = (best / bound).unsqueeze(-1)
+    slope = torch.atanh((step / (1.0 - (start + step) * start)).clamp(-1.0, 1.0))
+    inside = (slope * shares).sum(-1) * off  # twice the mean over the way, times its length
+    return bound * (weight.diagonal() * inside).sum(-1)
