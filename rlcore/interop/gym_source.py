@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import Env
 from gymnasium.spaces import Box
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rlcore.checks import check_device, check_not_negative, check_positive
@@ -22,17 +24,18 @@ from rlcore.training.sources import Source
 
 
 class GymSource(Source[Transitions]):
-    """One-step rows [N, ...] from a vector environment with box spaces; no row ever joins two episodes.
+    """One-step rows [N, ...] from an environment, or a vector of them, with box spaces; no row joins two episodes.
 
     `next_obs` is the true next observation, the discount exp(-discount_rate dt) (1 - terminated), and `extras["last"]`
     marks the last step of an episode. In NEXT_STEP the dead row after each end is dropped, so N varies; the other modes
     waste nothing. Actions go in as the policy gives them: wrap the environments in `ClipAction` where they ask for it.
-    The inside of a foreign environment cannot be saved: after a resume, its episodes begin anew.
+    Dictionary observations need `gymnasium.wrappers.FlattenObservation` around each copy. The inside of a foreign
+    environment cannot be saved: after a resume, its episodes begin anew.
     """
 
     def __init__(
         self,
-        envs: VectorEnv[Any, Any, Any],
+        envs: VectorEnv[Any, Any, Any] | Env[Any, Any],
         *,
         dt: float,
         discount_rate: float,
@@ -41,6 +44,9 @@ class GymSource(Source[Transitions]):
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
     ) -> None:
+        if isinstance(envs, Env):
+            single = envs
+            envs = SyncVectorEnv([lambda: single], autoreset_mode=AutoresetMode.SAME_STEP)
         check_positive("dt", dt, "s")
         check_not_negative("discount_rate", discount_rate, "1/s")
         for what, space in (("observation", envs.single_observation_space), ("action", envs.single_action_space)):
@@ -85,10 +91,10 @@ class GymSource(Source[Transitions]):
         after, reward, terminated, truncated, info = self.envs.step(action.cpu().numpy().astype(wanted))
         keep = torch.from_numpy(~self.over).to(self.device)  # a row that was over is a reset now, not a transition
         true_next = np.array(after, copy=True)
-        if self.mode is AutoresetMode.SAME_STEP and "final_obs" in info:
-            ended = np.asarray(info["_final_obs"])
-            true_next[ended] = np.stack(list(info["final_obs"][ended]))  # an object array, or a numeric one
         last = np.asarray(terminated) | np.asarray(truncated)
+        if self.mode is AutoresetMode.SAME_STEP and last.any():
+            check_final_obs(last, info)
+            true_next[last] = np.stack(list(info["final_obs"][last]))  # an object array, or a numeric one
         alive = 1.0 - self.tensor(terminated)
         batch = Transitions(
             obs=self.obs,
@@ -114,6 +120,15 @@ class GymSource(Source[Transitions]):
         super().load_state_dict(state)
         self.calls = int(state["calls"])
         self.reset()
+
+
+def check_final_obs(last: NDArray[np.bool_], info: Mapping[str, Any]) -> None:
+    """Raise unless every row that ended brings its last observation, which a reset has replaced."""
+    if "final_obs" not in info or not np.asarray(info.get("_final_obs", last))[last].all():
+        raise ConfigError(
+            "the environments declare autoreset in the same step, but their info lacks 'final_obs' for a row that "
+            f"ended, got {sorted(info)}; use Gymnasium's vectors, or set metadata['autoreset_mode'] to what they do"
+        )
 
 
 def join(parts: list[Transitions]) -> Transitions:
