@@ -43,7 +43,11 @@ class Quadrature:
 
     def integral(self, values: Tensor) -> Tensor:  # [..., N] -> [...]
         """The integral of the sampled function; raises `NumericsError` for a value that is not finite."""
-        return (self.weights * self.checked(values)).sum(-1)
+        kept = self.kept(values)
+        found = kept @ self.weights if self.weights.ndim == 1 else (kept * self.weights).sum(-1)
+        if not bool(torch.isfinite(found.detach()).all()):
+            self.refuse(kept)
+        return found
 
     def scale(self, values: Tensor) -> Tensor:  # [..., N] -> [...]
         """The scale sigma of the prior that makes the values most likely, sqrt(y'K^-1 y / N)."""
@@ -65,22 +69,26 @@ class Quadrature:
         """y'K^-1 y of a rule that has a prior."""
         if self.squares is None:
             raise ConfigError("this rule has no prior, so no error bar; use IntegratedWiener or Matern")
-        return self.squares(self.checked(values))
+        kept = self.kept(values)
+        if not bool(torch.isfinite(kept.detach()).all()):
+            self.refuse(kept)
+        return self.squares(kept)
 
-    def checked(self, values: Tensor) -> Tensor:
-        """One finite value for each node that was observed, and 0 at the others."""
+    def kept(self, values: Tensor) -> Tensor:  # [..., N]
+        """One value for each node that was observed, and 0 at the others."""
         count = self.weights.shape[-1]
         if values.ndim == 0 or values.shape[-1] != count:
             raise ShapeError(f"values must be [..., {count}], one for each node, got {list(values.shape)}")
-        if self.observed is not None:
-            values = torch.where(self.observed, values, 0.0)
-        if not bool(torch.isfinite(values.detach()).all()):
-            where = torch.nonzero(~torch.isfinite(values.detach()))[0].tolist()
+        return values if self.observed is None else torch.where(self.observed, values, 0.0)
+
+    def refuse(self, values: Tensor) -> None:
+        """Say which value is to blame for a result that is not finite."""
+        for where in torch.nonzero(~torch.isfinite(values.detach())).tolist():
             raise NumericsError(
                 f"the sampled values must be finite, got {values[tuple(where)].item()} at index {where}; mark the node "
                 "as not observed or look for what diverged"
             )
-        return values
+        raise NumericsError("the sampled values are too large for their dtype; give them in a larger unit")
 
 
 class Rule(Protocol):
