@@ -2,9 +2,9 @@
 
     log p(y | l, sigma best) = -1/2 [N log(y'K^-1 y / N) + log det K] + constant,   summed over windows
 
-Every window has its own scale sigma, in closed form; the length scale is one for all, for a scale of its own would make the
-weights of a window depend on its values. The integrands of optimal control are far smoother than a Matern prior, so the
-likelihood rises for long: hence the bound on l / T, beyond which the weights are those of a spline anyway.
+Every window has its own sigma, in closed form; the length scale is one for all, for otherwise the weights of a window
+would depend on its values. The integrands of optimal control are far smoother than a Matern prior, so the likelihood
+rises for long: hence the bound on l / T, beyond which the weights are those of a spline anyway.
 """
 
 from __future__ import annotations
@@ -49,14 +49,10 @@ def fit_length_scale(
         scales = (width * logarithms.exp()).reshape(-1, *[1] * rank)
         quadrature = replace(rule, length_scale=scales).at(times, start, end, observed)
         if bool((torch.as_tensor(quadrature.degrees) < 1).any()):
-            raise ConfigError(
-                "the length scale needs more observed nodes than the mean has coefficients; sample more often"
-            )
+            raise ConfigError("need more observed nodes than the mean has coefficients; sample more often")
         counts = quadrature.energy(values) > 0.0
         if not bool(counts.any()):
-            raise ConfigError(
-                "the length scale needs values that are not all 0; give windows away from the equilibrium"
-            )
+            raise ConfigError("need values that are not all 0; give windows away from the equilibrium")
         return torch.where(counts, quadrature.log_likelihood(values), 0.0).reshape(len(scales), -1).sum(-1)
 
     low, high = math.log(bounds[0]), math.log(bounds[1])

@@ -24,8 +24,8 @@ class ByPattern:
 
     rule: Rule
     tolerance: float = 1e-12
-    """Part of the longest window by which nodes may differ and still count as equal: origins are subtracted in floating
-    point. The weights are those of the first window that shows the pattern."""
+    """Part of the longest window by which nodes may differ and still count as equal, at least some roundings of the
+    times themselves. The weights are those of the first window that shows the pattern."""
     known: dict[bytes, Quadrature] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -39,8 +39,9 @@ class ByPattern:
         parts = [part - times[..., :1] for part in (ends[0], times, ends[1])]
         rows = torch.cat([part.expand(*shape, part.shape[-1]) for part in parts], -1).reshape(-1, count + 2)
         masks = seen.expand(*shape, count).reshape(-1, count)
-        quantum = self.tolerance * float((rows[:, -1] - rows[:, 0]).max())
-        keys = torch.cat([torch.round(rows.double() / quantum) if quantum else rows.double(), masks.double()], -1)
+        rounding = 64.0 * torch.finfo(times.dtype).eps * float(times.abs().max())
+        quantum = max(rounding, self.tolerance * float((rows[:, -1] - rows[:, 0]).max()))
+        keys = torch.cat([torch.round(rows.double() / quantum), masks.double()], -1)
         patterns, which = torch.unique(keys, dim=0, return_inverse=True)
         found = []
         for i, pattern in enumerate(patterns):

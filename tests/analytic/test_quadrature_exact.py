@@ -1,0 +1,228 @@
+"""Bayesian quadrature against sixty digits, its limits, its gradients, and the integrals of its kernels."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import quad
+
+from rlcore.experiments.acceptance.integral_rl.oracle import matern_oracle, relative_errors
+from rlcore.functional.quadrature import (
+    ByPattern,
+    IntegratedWiener,
+    Kernel,
+    Matern,
+    MaternKernel,
+    SquaredExponential,
+    SquaredExponentialKernel,
+    Trapezoid,
+    WienerKernel,
+    dense_quadrature,
+    fit_length_scale,
+)
+
+DOUBLE = torch.float64
+KERNELS: list[Kernel] = [*(MaternKernel(p, 0.4) for p in range(5)), SquaredExponentialKernel(0.4), WienerKernel()]
+
+
+def drawn(count: int, seed: int) -> torch.Tensor:
+    """Nodes drawn uniformly between the ends of [0, 1], which are nodes too."""
+    inside = torch.rand(count - 2, dtype=DOUBLE, generator=torch.Generator().manual_seed(seed)).sort().values
+    return torch.cat([inside.new_zeros(1), inside, inside.new_ones(1)])
+
+
+@pytest.mark.parametrize("order", range(5))
+@pytest.mark.parametrize("scale", [0.3, 3.0, 1000.0])
+@pytest.mark.parametrize(("nodes", "mean_degree", "ends"), [
+    (torch.linspace(0.0, 1.0, 30, dtype=DOUBLE), None, (0.0, 1.0)),
+    (drawn(13, seed=1), None, (-0.2, 1.3)),
+    (drawn(26, seed=2), 1, (0.0, 1.1)),
+])  # fmt: skip
+def test_weights_and_variance_to_rounding(order, scale, nodes, mean_degree, ends):
+    exact = matern_oracle(order, scale, nodes.tolist(), *ends, mean_degree=mean_degree, digits=70)
+    found = Matern(order, scale, mean_degree).at(nodes, *ends)
+    weights, variance = relative_errors(found.weights.tolist(), float(found.variance), exact)
+    assert weights < (2e-12 if order < 4 else 2e-11)
+    assert variance < 2e-12
+
+
+@pytest.mark.parametrize("order", [1, 3])
+def test_measurement_noise_and_missing_nodes(order):
+    nodes, noise = drawn(33, seed=3), 1e-4
+    seen = torch.rand(33, generator=torch.Generator().manual_seed(4)) < 0.7
+    seen[[0, 1, 32]] = False
+    kept = nodes[seen]
+    exact = matern_oracle(order, 0.7, kept.tolist(), 0.0, 1.0, noise=noise, mean_degree=2, digits=60)
+    found = Matern(order, 0.7, mean_degree=2, noise=noise).at(nodes, observed=seen)
+    assert float(found.weights[~seen].abs().sum()) == 0.0
+    assert max(relative_errors(found.weights[seen].tolist(), float(found.variance), exact)) < 1e-12
+    values = torch.where(seen, torch.sin(5.0 * nodes), torch.nan)  # what was not observed is never read
+    alone = Matern(order, 0.7, mean_degree=2, noise=noise).at(kept, 0.0, 1.0)
+    for name in ("integral", "deviation", "log_likelihood"):
+        torch.testing.assert_close(getattr(found, name)(values), getattr(alone, name)(values[seen]), rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("order", [0, 3])
+def test_float32_keeps_its_digits(order):
+    nodes = torch.linspace(0.0, 1.0, 65, dtype=torch.float32)
+    exact = matern_oracle(order, 0.3, nodes.tolist(), 0.0, 1.0, digits=60)
+    found = Matern(order, 0.3).at(nodes)
+    assert found.weights.dtype == torch.float32
+    assert max(relative_errors(found.weights.tolist(), float(found.variance), exact)) < 1e-5
+
+
+@pytest.mark.parametrize("order", range(5))
+@pytest.mark.parametrize("mean_degree", [None, 0, 3])
+def test_likelihood_is_that_of_the_dense_form(order, mean_degree):
+    """Restricted likelihood with log det K + log det X'K^-1 X, by plain linear algebra on few nodes."""
+    nodes, values = drawn(8, seed=5), torch.sin(torch.arange(8.0, dtype=DOUBLE))
+    K = MaternKernel(order, 0.2).covariance(nodes[:, None], nodes) + 0.01 * torch.eye(8, dtype=DOUBLE)
+    powers = torch.arange(0.0 if mean_degree is None else mean_degree + 1.0, dtype=DOUBLE)
+    X = nodes[:, None] ** powers / torch.exp(torch.lgamma(powers + 1.0))  # t^j / j!: coefficients are derivatives
+    G = X.T @ torch.linalg.solve(K, X)
+    projector = torch.linalg.inv(K) - torch.linalg.solve(K, X) @ torch.linalg.solve(G, torch.linalg.solve(K, X).T)
+    found = Matern(order, 0.2, mean_degree, noise=0.01).at(nodes)
+    torch.testing.assert_close(found.energy(values), values @ projector @ values)
+    torch.testing.assert_close(found.log_determinant, torch.logdet(K) + (torch.logdet(G) if X.shape[1] else 0.0))
+    assert int(found.degrees) == 8 - X.shape[1]
+
+
+def test_wiener_quadrature_is_the_trapezoidal_rule_on_any_nodes():
+    nodes = 0.5 + 2.0 * drawn(40, seed=6)
+    found, dense = IntegratedWiener(0).at(nodes), dense_quadrature(WienerKernel(), nodes)
+    for weights in (found.weights, dense.weights):
+        torch.testing.assert_close(weights, Trapezoid().at(nodes).weights, rtol=0.0, atol=1e-12)
+    assert float(found.variance) == pytest.approx(float((nodes.diff() ** 3).sum()) / 12.0, rel=1e-12)
+
+
+@pytest.mark.parametrize("order", range(4))
+def test_flat_limit_is_the_natural_spline(order):
+    for nodes in (torch.linspace(0.0, 1.0, 17, dtype=DOUBLE), drawn(17, seed=7)):
+        flat, spline = Matern(order, 1e6).at(nodes).weights, IntegratedWiener(order).at(nodes).weights
+        torch.testing.assert_close(flat, spline, rtol=0.0, atol=1e-6 * float(spline.abs().max()))
+
+
+def test_squared_exponential_limits():
+    nodes = torch.linspace(0.0, 1.0, 5, dtype=DOUBLE)
+    boole = [7 / 90, 32 / 90, 12 / 90, 32 / 90, 7 / 90]
+    assert SquaredExponential(1e5).at(nodes).weights.tolist() == pytest.approx(boole, abs=1e-9)
+    found, dense = SquaredExponential(0.4).at(nodes), dense_quadrature(SquaredExponentialKernel(0.4), nodes)
+    torch.testing.assert_close(found.weights, dense.weights, rtol=1e-10, atol=0.0)
+    torch.testing.assert_close(found.variance, dense.variance, rtol=1e-8, atol=0.0)
+    torch.testing.assert_close(found.log_likelihood(nodes.exp()), dense.log_likelihood(nodes.exp()))
+
+
+@pytest.mark.parametrize("degree", range(5))
+def test_a_polynomial_mean_is_integrated_exactly(degree):
+    nodes = drawn(12, seed=8)
+    exact = (1.4 ** (degree + 1) - (-0.1) ** (degree + 1)) / (degree + 1)
+    rules = [Matern(p, 0.5, mean_degree=degree) for p in range(5)] + [SquaredExponential(0.5, mean_degree=degree)]
+    for rule in [*rules, *(IntegratedWiener(p) for p in range(degree, 5))]:
+        found = rule.at(nodes, -0.1, 1.4)
+        size = float(found.weights.abs().sum())
+        assert float(found.integral(nodes**degree)) == pytest.approx(exact, abs=1e-14 * (10.0 + size)), rule
+
+
+@pytest.mark.parametrize(
+    "make", [partial(Matern, 3), partial(Matern, 1, mean_degree=2, noise=0.01), SquaredExponential]
+)
+def test_gradients_to_the_values_and_to_the_length_scale(make):
+    nodes = torch.linspace(0.0, 1.0, 5, dtype=DOUBLE)
+    values = torch.stack([nodes.exp(), torch.cos(4.0 * nodes)]).requires_grad_()
+    scales = torch.tensor([[0.5], [2.0]], dtype=DOUBLE, requires_grad=True)
+
+    def all_of_it(scales: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        found = make(scales).at(nodes)
+        return found.integral(values), found.deviation(values), found.log_likelihood(values), found.variance
+
+    assert torch.autograd.gradcheck(all_of_it, (scales, values), eps=1e-6, atol=1e-7, rtol=1e-5)
+    plain = make(scales.detach()).at(nodes)
+    torch.testing.assert_close(make(scales).at(nodes).weights, plain.weights, rtol=1e-12, atol=0.0)
+
+
+def test_gradient_to_the_length_scale_in_many_digits():
+    """d Var / d l of the Wiener-like prior in closed form: nu = 1/2 on one step, where everything is elementary."""
+    scale = torch.tensor(0.7, dtype=DOUBLE, requires_grad=True)
+    found = Matern(0, scale).at(torch.tensor([0.0, 1.0], dtype=DOUBLE))
+    found.weights[0].backward()  # w = l tanh(1 / 2 l)
+    x = 0.5 / 0.7
+    assert float(found.weights[0].detach()) == pytest.approx(0.7 * math.tanh(x), rel=1e-14)
+    assert float(scale.grad) == pytest.approx(math.tanh(x) - x / math.cosh(x) ** 2, rel=1e-11)
+
+
+@pytest.mark.parametrize("make", [partial(Matern, 2), partial(Matern, 2, mean_degree=1), SquaredExponential])
+@pytest.mark.parametrize("length_scale", [0.7, torch.tensor(0.7, dtype=DOUBLE, requires_grad=True)])
+def test_values_may_have_dimensions_that_the_nodes_have_not(make, length_scale):
+    nodes = torch.linspace(0.0, 1.0, 9, dtype=DOUBLE)
+    values = torch.rand(3, 4, 9, dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
+    found, alone = make(length_scale).at(nodes), make(0.7).at(nodes)
+    for name in ("integral", "deviation", "log_likelihood"):
+        several = getattr(found, name)(values)
+        assert several.shape == (3, 4)
+        torch.testing.assert_close(several[1, 2].detach(), getattr(alone, name)(values[1, 2]), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: type(kernel).__name__)
+@pytest.mark.parametrize("width", [1.0, 0.02])
+def test_integrals_of_the_kernels(kernel: Kernel, width: float):
+    start, end = 0.1, 0.1 + width
+    a, b = (torch.tensor(x, dtype=DOUBLE) for x in (start, end))
+
+    def covariance(here: torch.Tensor, s: float) -> float:
+        return float(kernel.covariance(torch.tensor(s, dtype=DOUBLE), here))
+
+    def z(t: float) -> float:
+        return float(kernel.embedding(torch.tensor([t], dtype=DOUBLE), a[None], b[None])[0])
+
+    def pieces(t: float) -> float:
+        here = torch.tensor(t, dtype=DOUBLE)
+        slices = [ends for ends in ((start, t), (t, end)) if ends[0] < ends[1]]
+        along = partial(covariance, here)
+        return math.fsum(quad(along, *ends, epsabs=0.0, epsrel=1e-13)[0] for ends in slices)
+
+    for t in (start, start + 0.3 * width, end):
+        assert z(t) == pytest.approx(pieces(t), rel=1e-12)
+    roots, masses = np.polynomial.legendre.leggauss(40)
+    whole = sum(0.5 * width * m * z(start + 0.5 * width * (r + 1.0)) for r, m in zip(roots, masses, strict=True))
+    assert float(kernel.total(a[None], b[None])[0]) == pytest.approx(whole, rel=1e-11)
+
+
+def test_the_length_scale_of_greatest_likelihood():
+    nodes = torch.linspace(0.0, 1.0, 33, dtype=DOUBLE)
+    true = MaternKernel(1, 0.3)
+    factor = torch.linalg.cholesky(true.covariance(nodes[:, None], nodes))
+    noise = torch.randn(200, 33, dtype=DOUBLE, generator=torch.Generator().manual_seed(1))
+    scales = torch.logspace(-3.0, 3.0, 200, dtype=DOUBLE)[:, None]  # every window has its own
+    found = fit_length_scale(Matern(1, 1.0), nodes, scales * noise @ factor.T)
+    assert float(found.length_scale) == pytest.approx(0.3, rel=0.05)
+    other = fit_length_scale(Matern(1, 1.0), 7.0 * nodes + 2.0, scales * noise @ factor.T)
+    assert float(other.length_scale) / 7.0 == pytest.approx(float(found.length_scale), rel=2e-3), "in any unit of time"
+    smooth = fit_length_scale(Matern(1, 1.0), nodes, 1.0 + nodes**3)
+    assert 10.0 < float(smooth.length_scale) <= 1000.0 * (1.0 + 1e-12)
+
+
+def test_one_rule_for_every_pattern():
+    grid = 1e3 + torch.arange(0, 641, dtype=DOUBLE) / 320.0
+    windows = grid.unfold(0, 33, 32)  # 20 windows that differ by their origin
+    rule, values = ByPattern(Matern(2, 0.05)), torch.cos(3.0 * windows)
+    seen = torch.ones(20, 33, dtype=torch.bool)
+    seen[3:, 7] = False
+    for observed, patterns in ((None, 3), (seen, 9)):
+        found, alone = rule.at(windows, observed=observed), Matern(2, 0.05).at(windows, observed=observed)
+        assert len(rule.known) <= patterns  # a node may round either way
+        torch.testing.assert_close(found.weights, alone.weights, rtol=1e-7, atol=1e-10)
+        torch.testing.assert_close(found.variance, alone.variance, rtol=1e-7, atol=0.0)
+        torch.testing.assert_close(found.integral(values), alone.integral(values), rtol=1e-11, atol=1e-12)
+        torch.testing.assert_close(found.deviation(values), alone.deviation(values), rtol=1e-5, atol=0.0)
+
+
+def test_long_windows_agree_with_their_halves_at_no_loss():
+    """10^4 nodes: the weights are those of a window cut in two well away from the cut, and polynomials stay exact."""
+    nodes = torch.linspace(0.0, 1.0, 10_001, dtype=DOUBLE)
+    whole, half = IntegratedWiener(2).at(nodes), IntegratedWiener(2).at(nodes[:5001])
+    torch.testing.assert_close(whole.weights[:4900], half.weights[:4900], rtol=1e-12, atol=0.0)
+    assert float(whole.integral(nodes**2)) == pytest.approx(1.0 / 3.0, abs=1e-14)
