@@ -19,9 +19,6 @@ class LinearProblems(NamedTuple):
     Q: Tensor  # [P, n, n]
     R: Tensor  # [P, m, m]
 
-    def __len__(self) -> int:
-        return len(self.A)
-
 
 def random_stable(
     count: int,

@@ -98,7 +98,7 @@ def least_squares(matrix: Tensor, target: Tensor) -> LeastSquares:  # [..., W, p
             f"need at least as many windows as features, got {rows} windows for {columns} features; gather more "
             "windows or take a smaller basis"
         )
-    norms: Tensor = torch.linalg.vector_norm(matrix, dim=-2)
+    norms = matrix.square().sum(-2).sqrt()
     scale = torch.where(norms > 0.0, norms, 1.0)
     orthogonal, triangle = torch.linalg.qr(matrix / scale.unsqueeze(-2))
     inside = orthogonal.mT @ target.unsqueeze(-1)

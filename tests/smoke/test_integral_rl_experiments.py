@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from rlcore.experiments import integral_rl_off_policy
+from rlcore.experiments import integral_rl_off_policy, integral_rl_scale
 from rlcore.training.recorder import RunFolder
 
 SMALL: dict[str, tuple[Any, Any]] = {
     "integral_rl_off_policy": (integral_rl_off_policy, integral_rl_off_policy.Config(nodes=(5, 9), count=20)),
+    "integral_rl_scale": (integral_rl_scale, integral_rl_scale.Config(problems=64, states=3, block=40)),
 }
 
 
