@@ -57,7 +57,7 @@ def source_of(robot: str, copies: int, steps_per_call: int, seed: int) -> GymSou
 def play(policy: Policy, robot: str, copies: int, steps: int, seed: int) -> Transitions:  # -> rows in order
     """What a policy does, with its noise, in `steps` steps of each copy."""
     rows = source_of(robot, copies, steps, seed).next(policy)
-    return in_order(rows.map(lambda x: x.unflatten(0, (steps, copies))))
+    return in_order(rows.map(lambda x: x.view(steps, copies, *x.shape[1:])))
 
 
 def mean_return(policy: Policy, robot: str, seed: int) -> float:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from rlcore.data import lengths
 from rlcore.envs import make
 from rlcore.envs.maze.point_maze import GOAL_RADIUS
-from rlcore.errors import ConfigError
+from rlcore.errors import ConfigError, DataError
 from rlcore.experiments import point_maze_data
 from rlcore.experiments.maze_figures import coverage, visits
 from rlcore.experiments.point_maze_data import Config, generate, task
+from rlcore.training.prepare import with_returns
 
 SMALL = Config(steps=12_000, paths=24)
 
@@ -58,6 +61,24 @@ def test_visits_count_every_row():
     count = visits(rows.obs[:, :2], maze)
     assert count.sum() == len(rows)
     assert count.reshape(8, 4, 8, 4).sum((1, 3))[maze.walls].sum() == 0
+
+
+def test_rewards_are_scaled_and_summed_with_the_rule_of_failure():
+    """Failed episodes: -5 / (1 - gamma) at every step; paid ones: -5 each step before the last, which gives +5."""
+    rows = with_returns(generate("umaze", "diverse", SMALL, 0), scale=10.0, bias=-5.0, failure_reward=0.0)
+    assert rows.reward.unique().tolist() == [-5.0, 5.0]
+    gamma = math.exp(-1.005 * 0.01)
+    paid = 0
+    for reward, got in zip(*(x.split(lengths(rows)) for x in (rows.reward, rows.extras["mc_return"])), strict=True):
+        left = torch.arange(len(reward) - 1, -1, -1, dtype=torch.float64)  # steps after this one
+        arrives = float(reward[-1]) == 5.0
+        paid += arrives
+        expected = -5.0 * (1.0 - gamma**left) / (1.0 - gamma) + 5.0 * gamma**left
+        expected = expected if arrives else torch.full_like(expected, -5.0 / (1.0 - gamma))
+        torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-4)
+    assert 0 < paid < len(lengths(rows))
+    with pytest.raises(DataError, match="does not lead"):
+        with_returns(rows.replace(obs=rows.obs.roll(1, 0)))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,3 @@
+"""What fine-tuning without data retention claims: the rows of `rlcore verify wsrl`, by part."""
+
+from rlcore.experiments.acceptance.wsrl import data as data
