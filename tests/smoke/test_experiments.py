@@ -22,6 +22,7 @@ from rlcore.experiments import (
     mstde_failure,
     pendulum,
     pendulum_hjb,
+    quadrature_rates,
     time_step_sweep,
 )
 from rlcore.training.recorder import RunFolder
@@ -101,3 +102,14 @@ def test_an_experiment_draws_and_writes_its_numbers(name: str, tmp_path: Path) -
     assert all(math.isfinite(value) for value in found.values())
     for suffix in (".png", ".pdf", ".csv"):
         assert (tmp_path / "run" / "figures" / f"{name}{suffix}").stat().st_size > 100
+
+
+def test_quadrature_rates(tmp_path: Path) -> None:
+    config = replace(quadrature_rates.PRESETS["quick"], nodes=(9, 17, 33, 65), draws=5)
+    with RunFolder(tmp_path / "run", {"experiment": "quadrature_rates", "seed": 0}, silent=True) as recorder:
+        found = quadrature_rates.run(config, 0, recorder)
+    for name, order in quadrature_rates.ORDERS.items():
+        assert found[f"eval/slope/smooth/{name}"] == pytest.approx(-order, abs=0.4)
+    lines = {path.stem: path.read_text().splitlines() for path in (tmp_path / "run").rglob("quadrature_rates*.csv")}
+    assert set(lines) == {"quadrature_rates", "quadrature_rates_uneven_and_worst"}
+    assert all(len(rows) > 20 for rows in lines.values())

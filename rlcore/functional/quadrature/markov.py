@@ -70,7 +70,7 @@ def matern_prior(order: int, mean_degree: int | None) -> MarkovPrior:
     diffuse[: min(d, p + 1)] = np.eye(min(d, p + 1), d)  # l moves with mu
     proper -= diffuse @ proper[:d]  # which under a flat prior says as much of mu given l
     rows = [*range(d, p + 1), *range(p + 1, p + 1 + min(d, p + 1))]
-    proper[rows] = np.linalg.qr(proper[rows].T, mode="r").T  # no two columns alike in l, where that counts most
+    proper[rows] = np.asarray(np.linalg.qr(proper[rows].T, mode="r")).T  # no two columns alike in l
     return MarkovPrior(*(torch.from_numpy(part) for part in (F, L, proper, diffuse)))
 
 
