@@ -7,21 +7,21 @@ Source: Vrabie and Lewis, Neural Networks 22, 2009; Cao and Pan, ICLR 2024, for 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
 from torch import Tensor
 
 from rlcore.agents.integral_rl.error_budget import ErrorBudget, error_budget
-from rlcore.agents.integral_rl.guard import Verdict, judge
+from rlcore.agents.integral_rl.guard import Reason, RefusalError, Verdict, judge
 from rlcore.agents.integral_rl.improvement import KnownParts
 from rlcore.agents.integral_rl.policy_evaluation import Evaluation, evaluate_policy
-from rlcore.checks import check_not_negative, check_numbers, check_positive
+from rlcore.checks import check_not_negative, check_numbers, check_positive, check_shape
 from rlcore.data import Windows
 from rlcore.errors import ShapeError
 from rlcore.functional.bases import Basis, StateMap, beside, curvature
-from rlcore.functional.quadrature import Rule
+from rlcore.functional.quadrature import Quadrature, Rule
 from rlcore.training.agent import Agent, Metrics
 
 
@@ -43,12 +43,14 @@ class IntegralRl(Agent[Windows]):
 
     `weights` [L..., p] are those of a value whose best action is the first policy, or `law` is that policy. L counts
     problems that learn side by side. Every update evaluates the policy in force and improves it, or refuses: a policy
-    that fails is taken back, and where no problem of the batch is left that learns, `RefusalError` says why.
+    that fails is taken back, and its problem learns no more until windows with other nodes come. Where no problem of
+    the batch is left that learns, `RefusalError` says why.
     """
 
     weights: Tensor  # [L..., p] of the V whose best action is the policy in force
     trusted: Tensor  # [L..., p] of the policy before it
     improvements: Tensor  # int64 [L...] accepted so far; 0 where the first policy is in force
+    held: Tensor  # int64 [L...] the `Reason` why a problem learns no more; 0 where it does
 
     def __init__(
         self,
@@ -69,7 +71,12 @@ class IntegralRl(Agent[Windows]):
         self.basis, self.known, self.rule, self.config, self.law = basis, known, rule, config, law
         self.register_buffer("weights", weights.detach().clone())
         self.register_buffer("trusted", weights.detach().clone())
-        self.register_buffer("improvements", torch.zeros(weights.shape[:-1], dtype=torch.int64, device=weights.device))
+        for name in ("improvements", "held"):
+            self.register_buffer(name, torch.zeros(weights.shape[:-1], dtype=torch.int64, device=weights.device))
+        self.held_on: Tensor | None = None
+        self.refused: RefusalError | None = None
+        self.nodes: tuple[Tensor, Quadrature] | None = None
+        self.second: Tensor | None = None
         self.evaluation: Evaluation | None = None
         self.verdict: Verdict | None = None
 
@@ -86,29 +93,74 @@ class IntegralRl(Agent[Windows]):
 
     def evaluate(self, windows: Windows) -> Evaluation:
         """PEV: the value of the policy that made the windows."""
+        if self.nodes is None or self.nodes[0] is not windows.times:  # weights serve as long as the nodes are the same
+            self.nodes = (windows.times, self.rule.at(windows.elapsed))
         utility = self.known.utility(windows.states, windows.actions)
-        return evaluate_policy(self.basis, windows, utility, self.rule.at(windows.elapsed), self.config.discount_rate)
+        return evaluate_policy(self.basis, windows, utility, self.nodes[1], self.config.discount_rate)
 
     def error_budget(self, windows: Windows, deviations: float = 1.0) -> ErrorBudget:
         """How far weights, actions and cost may be from the optimum, once updates change little."""
         return error_budget(self.basis, self.known, windows, self.evaluate(windows), deviations)
 
+    def check(self, windows: Windows) -> None:
+        """Raise `ShapeError` unless windows, basis and known parts fit each other and the weights."""
+        x, lead, p = windows.states[..., :1, :1, :], self.weights.shape[:-1], self.weights.shape[-1]
+        n, m = windows.states.shape[-1], windows.actions.shape[-1]
+        if windows.states.shape[:-3] != lead:
+            raise ShapeError(
+                f"windows must have the leading dimensions of the weights, {list(lead)}, got states "
+                f"{list(windows.states.shape)}; a single problem has states [W, N, n]"
+            )
+        check_shape(f"the basis at states {list(x.shape)}", self.basis(x), (*x.shape[:-1], p))
+        check_shape(f"state_cost at states {list(x.shape)}", self.known.state_cost(x), tuple(x.shape[:-1]))
+        check_shape(f"input_gain at states {list(x.shape)}", self.known.input_gain(x), (*x.shape[:-1], n, m))
+        check_shape("control_weight", self.known.control_weight, (*self.known.control_weight.shape[:-2], m, m))
+
     @torch.no_grad()
     def update(self, batch: Windows) -> Metrics:
+        self.check(batch)
         windows, finite = only_finite(batch, self.weights.ndim - 1)
-        found = self.evaluate(windows)
-        verdict = self.judge(windows, found, finite)
+        return self.improve(windows, self.evaluate(windows), finite)
+
+    @torch.no_grad()
+    def improve(self, windows: Windows, found: Evaluation, finite: Tensor) -> Metrics:
+        """PIM: judge an evaluation of the policy in force, however its integrals were found, and take or refuse it."""
+        self.release(windows.times)
+        held, verdict = self.held != Reason.FINE, self.judge(windows, found, finite)
+        verdict = replace(verdict, reason=torch.where(held, self.held, verdict.reason))
         self.evaluation, self.verdict = found, verdict
-        fine, back = verdict.fine, verdict.unsafe & (self.improvements > 0)
+        fine, unsafe = verdict.fine, verdict.unsafe & ~held
+        back = unsafe & (self.improvements > 0)
+        iteration = self.improvements.flatten()[:1] + 1
         change = torch.linalg.vector_norm(found.weights - self.weights, dim=-1)
         kept = torch.where(back.unsqueeze(-1), self.trusted, self.weights)
         self.trusted.copy_(torch.where(fine.unsqueeze(-1), self.weights, self.trusted))
         self.weights.copy_(torch.where(fine.unsqueeze(-1), found.weights, kept))
-        iteration = self.improvements.flatten()[:1] + 1
         self.improvements += fine.long() - back.long()
+        self.held.copy_(torch.where(unsafe, verdict.reason, self.held))
+        if bool(unsafe.any()):
+            self.held_on = windows.times
         if not bool(fine.any()):
-            raise verdict.refusal(int(iteration), int(found.fit.rank.flatten()[0]), self.weights.shape[-1])
+            if self.refused is None or not bool(held.all()):
+                self.refused = verdict.refusal(int(iteration), int(found.fit.rank.flatten()[0]), self.weights.shape[-1])
+            raise self.refused
         return self.metrics(found, verdict, change)
+
+    def release(self, times: Tensor | None = None) -> None:
+        """Let problems that were refused learn again; with `times`, only if these are not the nodes they failed on."""
+        same = times is self.held_on or (
+            times is not None and self.held_on is not None and torch.equal(times, self.held_on)
+        )
+        if times is None or not same:
+            self.held.zero_()
+            self.held_on = self.refused = None
+
+    def second_derivatives(self, states: Tensor) -> Tensor:  # -> [p, n, n]
+        """Of the features at 0; all 0, so that they decide nothing, where they do not exist."""
+        if self.second is None or self.second.device != states.device:
+            found = curvature(self.basis, states.shape[-1])
+            self.second = torch.where(torch.isfinite(found).all(), found, 0.0).to(states)
+        return self.second
 
     def judge(self, windows: Windows, found: Evaluation, finite: Tensor) -> Verdict:
         """Hold the evaluation, and the policy in force, against what is true of exact ones."""
@@ -120,9 +172,8 @@ class IntegralRl(Agent[Windows]):
         former = self.value(windows.states[..., [0, -1], :])
         drop = former[..., 0] - keep * former[..., 1]
         drop = torch.where((self.improvements > 0).unsqueeze(-1), drop, torch.nan)
-        second = curvature(self.basis, windows.states.shape[-1]).to(values)
-        matrix = torch.einsum("...p,pij->...ij", torch.where(finite.unsqueeze(-1), found.weights, 1.0), second)
-        bend = torch.linalg.eigvalsh(torch.nan_to_num(matrix))
+        weights = torch.where(finite.unsqueeze(-1), found.weights, 1.0).nan_to_num()
+        bend = torch.linalg.eigvalsh(torch.einsum("...p,pij->...ij", weights, self.second_derivatives(windows.states)))
         limits = self.config.least_decrease, self.config.largest_spread
         return judge(found, values, doubt, bend, drop, finite, *limits)
 

@@ -54,7 +54,7 @@ def error_budget(
 
 def action_bound(basis: Basis, known: KnownParts, x: Tensor, weights: Tensor) -> Tensor:  # -> [..., m]
     """|du| at states [L..., *, n] if the weights are off by at most [L..., p]; at unit vectors, that of the gain."""
-    inverse = beside(torch.linalg.inv(known.control_weight.to(x)), x, own=2)
+    inverse = beside(known.inverse.to(x), x, own=2)
     slopes = 0.5 * inverse @ known.input_gain(x).mT @ basis.jacobian(x).mT  # du / dw [..., m, p]
     return (slopes.abs() @ beside(weights, x).unsqueeze(-1)).squeeze(-1)
 

@@ -114,7 +114,9 @@ def judge(
     cost = evaluation.integral.abs()
     decrease = 1.0 + ((drop - cost) / torch.maximum(cost, cost.mean(-1, keepdim=True))).amin(-1)
     top = values.abs().amax((-2, -1))
-    lowest = torch.minimum((values + doubt).amin((-2, -1)) / top, bend.amin(-1) / bend.abs().amax(-1))
+    stiffest = bend.abs().amax(-1)
+    bend = torch.where(stiffest > 0.0, bend.amin(-1) / stiffest, 1.0)
+    lowest = torch.minimum((values + doubt).amin((-2, -1)) / top, bend)
     if evaluation.deviation is None:
         spread = torch.full_like(decrease, torch.nan)
     else:

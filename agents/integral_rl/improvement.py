@@ -11,7 +11,7 @@ Source: Kleinman, 1968; Abu-Khalaf and Lewis, Automatica 41, 2005; Cao and Pan, 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -33,17 +33,22 @@ class KnownParts:
     """R [L..., m, m], positive definite; diagonal where the input saturates."""
     saturation: float = math.inf
     """lambda, the largest action of each component; inf for none."""
+    inverse: Tensor = field(init=False)
+    """R^-1, float64."""
 
     def __post_init__(self) -> None:
         R = self.control_weight
         if R.ndim < 2 or R.shape[-1] != R.shape[-2]:
             raise ShapeError(f"control_weight must be [..., m, m], got {list(R.shape)}; give a scalar as [[r]]")
-        if not bool(torch.isfinite(R).all()) or not bool((torch.linalg.eigvalsh(R)[..., 0] > 0.0).all()):
+        if not bool(torch.isfinite(R).all()) or not torch.allclose(R, R.mT):
+            raise ConfigError(f"control_weight must be finite and symmetric, got {R.tolist()}; use (R + R') / 2")
+        if not bool((torch.linalg.eigvalsh(R)[..., 0] > 0.0).all()):
             raise ConfigError("control_weight must be positive definite: every action must cost something")
         if not self.saturation > 0.0:
             raise ConfigError(f"saturation must be positive, got {self.saturation}; inf means none")
         if math.isfinite(self.saturation) and bool((torch.diag_embed(R.diagonal(dim1=-2, dim2=-1)) != R).any()):
             raise ConfigError("control_weight must be diagonal where the input saturates")
+        object.__setattr__(self, "inverse", torch.linalg.inv(R.double()))
 
     def utility(self, x: Tensor, u: Tensor) -> Tensor:  # [..., n], [..., m] -> [...]
         """l(x, u) = q(x) + W(u), per second."""
@@ -54,9 +59,8 @@ class KnownParts:
 
     def pull(self, x: Tensor, slope: Tensor) -> Tensor:  # [..., n], [..., n] -> [..., m]
         """1/2 R^-1 g'grad V: minus the improved action where the input does not saturate."""
-        inverse = torch.linalg.inv(self.control_weight.to(x))
         along = (self.input_gain(x) * slope.unsqueeze(-1)).sum(-2)  # g'grad V
-        return 0.5 * (beside(inverse, x, own=2) * along.unsqueeze(-2)).sum(-1)
+        return 0.5 * (beside(self.inverse.to(x), x, own=2) * along.unsqueeze(-2)).sum(-1)
 
     def improved_action(self, x: Tensor, slope: Tensor) -> Tensor:  # [..., n], [..., n] -> [..., m]
         """u+ against a value with gradient `slope`."""

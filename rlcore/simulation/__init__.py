@@ -1,5 +1,6 @@
 """Environments, noise, integrators and the rollout."""
 
+from rlcore.simulation.closed_loop import LinearPaths, Paths, SmoothPaths
 from rlcore.simulation.environment import (
     ControlledDiffusion,
     ControlSpec,
@@ -23,9 +24,12 @@ __all__ = [
     "GaussianFeedback",
     "Heun",
     "Integrator",
+    "LinearPaths",
+    "Paths",
     "Policy",
     "Rk4",
     "RolloutState",
+    "SmoothPaths",
     "UniformPolicy",
     "begin",
     "check_environment",

@@ -62,7 +62,7 @@ class LinearPaths:
         if not torch.allclose(policy.act(-2.0 * unit), -2.0 * rows, rtol=1e-9, atol=1e-9, equal_nan=True):
             raise ConfigError("the policy must be linear in the state for LinearPaths; use SmoothPaths")
         closed = self.a + self.b @ rows.mT  # [..., n, n]
-        flow = matrix_exponential(closed.unsqueeze(-3) * times[:, None, None])  # [..., T, n, n]
+        flow = matrix_exponential(closed.unsqueeze(-3) * times.to(closed)[:, None, None])  # [..., T, n, n]
         return torch.einsum("...tij,...sj->...sti", flow, start)
 
 

@@ -1,6 +1,7 @@
 """Sources, agents, the training loop and what surrounds it."""
 
 from rlcore.training.agent import Agent, Metrics
+from rlcore.training.closed_loop_source import ClosedLoopSource
 from rlcore.training.sources import (
     BehaviourSource,
     CorrelatedSource,
@@ -17,6 +18,7 @@ __all__ = [
     "Agent",
     "BehaviourSource",
     "Callback",
+    "ClosedLoopSource",
     "CorrelatedSource",
     "Metrics",
     "PathSource",

@@ -44,6 +44,7 @@ class ClosedLoopSource(Source[Windows]):
             raise ConfigError(f"nodes must be a number >= 2, or rise from 0 to 1, got {nodes}")
         self.paths, self.starts, self.stand, self.count_of_windows = paths, starts, starts, count
         self.window, self.continuing, self.places = window, continuing, places.to(starts.device)
+        self.times = (window * self.places).to(starts.dtype)  # one tensor for all calls, so that weights can be kept
 
     @torch.no_grad()
     def next(self, policy: Policy) -> Windows:
@@ -56,8 +57,7 @@ class ClosedLoopSource(Source[Windows]):
         states = states.reshape(*states.shape[:-3], -1, nodes, states.shape[-1])  # [..., S count, N, n]
         rows = states[..., 0].numel()
         self.count(rows, rows // nodes * self.window)
-        times = (self.window * self.places).to(states.dtype)
-        return Windows(times, states, policy.act(states))
+        return Windows(self.times, states, policy.act(states))
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"stand": self.stand}
