@@ -16,7 +16,7 @@ from torch import Tensor
 from rlcore.agents.martingale import Clstd, ClstdConfig, LinearMstde, MstdeConfig
 from rlcore.data import Trajectory
 from rlcore.experiments.exact_samples import gaussian_steps, squares
-from rlcore.functional.increments import Left, ends, per_step
+from rlcore.functional.increments import Left, per_step
 from rlcore.functional.martingale import reward_to_go
 from rlcore.reporting.lines import Chart, Line, plot_charts
 from rlcore.training.recorder import SILENT, Recorder
@@ -85,7 +85,7 @@ def gbm_parameters(batch: Trajectory) -> dict[str, float]:
         return float((error**2 * per_step(batch.dt, error)).sum(0).mean())
 
     def orthogonality(theta: float) -> float:
-        value = ends(growth(theta)(batch.obs), batch)[0]
+        value = growth(theta)(batch.obs[:-1])
         return float((value * batch.obs[:-1, :, 1] * increments(theta)).sum(0).mean())  # dJ/dtheta = (T - t) J
 
     return {

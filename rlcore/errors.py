@@ -46,6 +46,10 @@ class UnknownNameError(RlcoreError, LookupError):
     """A name that nothing is registered under."""
 
 
+class DataWarning(UserWarning):
+    """The data look as if an assumption of the method did not hold; the result is returned all the same."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """An `UnknownNameError` that suggests the nearest of the known names."""
     names = sorted(known)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rlcore.agents.martingale.least_squares import Features, blocks, evaluated, regressors
+from rlcore.agents.martingale.tails import TestFunctionShare
 from rlcore.checks import check_not_negative
 from rlcore.data import Trajectory
 from rlcore.errors import ConfigError, NumericsError
@@ -49,6 +50,7 @@ class Gmm(Agent[Trajectory]):
             raise ConfigError(f"need at least as many test functions as features, got {n_tests} and {n_features}")
         self.policy, self.features, self.test, self.efficient = policy, features, test, efficient
         self.rule = rule(discount_rate)
+        self.tests = TestFunctionShare(n_tests)
         shapes = {"theta": (n_features,), "gram": (n_tests, n_features), "target": (n_tests,)}
         for name, shape in (shapes | {"moments": (n_tests, n_tests)}).items():
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
@@ -68,6 +70,7 @@ class Gmm(Agent[Trajectory]):
             xi = self.test.forward(phi[:-1], part) * self.rule.usable(part).unsqueeze(-1)
             self.moments += (xi * per_step(part.dt, xi)).flatten(0, 1).T @ xi.flatten(0, 1)
             left = xi.flatten(0, 1)
+            self.tests.see(left)
             self.gram -= left.T @ regressors(part, features, self.rule, None).flatten(0, 1)
             self.target += left.T @ self.rule.earned(part).double().flatten()
         matrix, right = self.gram, self.target
@@ -81,4 +84,6 @@ class Gmm(Agent[Trajectory]):
         if not bool(condition < 1e12):
             raise NumericsError(f"the moment conditions do not determine theta (condition {float(condition):.1e})")
         self.theta.copy_(torch.linalg.lstsq(matrix, right.unsqueeze(1), driver="gelsd").solution.squeeze(1))
-        return {"train/moment_norm": (matrix @ self.theta - right).norm(), "train/condition": condition}
+        self.tests.warn("GMM", "weight them, Weighted(bounded(0.1), ...), or gather far more rows")
+        share = {"train/test_function_share": self.tests.share}
+        return {"train/moment_norm": (matrix @ self.theta - right).norm(), "train/condition": condition, **share}

@@ -14,7 +14,8 @@ from rlcore.functional.increments import Increments, per_step
 
 Features = Callable[[Tensor], Tensor]  # [..., d] -> [..., p]
 
-BLOCK_ROWS = 1 << 14  # rows worked on at once: their features stay in the cache
+BLOCK_ROWS = 1 << 13  # rows per core worked on at once: their features, in float64, stay in its cache
+DEVICE_ROWS = 1 << 20  # the same for an accelerator
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,15 @@ def centred(features: Callable[[Tensor, Tensor], Tensor], expected: Callable[[Te
     return Running(lambda obs, action: features(obs, action) - expected(obs), count)
 
 
+def inner(left: Tensor, right: Tensor) -> Tensor:  # [N, q], [N, p] -> [q, p]
+    """left' right, one piece per core: BLAS does not divide a product so long and thin."""
+    cores = 1 if left.is_cuda or torch.compiler.is_compiling() else torch.get_num_threads()
+    if cores == 1 or len(left) % cores or len(left) < 1024 * cores:
+        return left.T @ right
+    pieces = (m.reshape(cores, -1, m.shape[-1]) for m in (left, right))
+    return torch.bmm(next(pieces).transpose(1, 2), next(pieces)).sum(0)
+
+
 class NormalEquations(nn.Module):
     """sum_k l_k (y_k + r_k' theta) = 0, accumulated in float64 and solved on demand."""
 
@@ -54,7 +64,7 @@ class NormalEquations(nn.Module):
         self.register_buffer("target", torch.zeros(equations, dtype=torch.float64))
 
     def add(self, left: Tensor, right: Tensor, y: Tensor) -> None:  # [N, q], [N, p], [N]
-        self.gram -= left.T @ right
+        self.gram -= inner(left, right)
         self.target += left.T @ y
 
     def solve(self) -> tuple[Tensor, Tensor]:
@@ -76,20 +86,20 @@ class NormalEquations(nn.Module):
 def blocks(batch: Trajectory) -> Iterator[Trajectory]:
     """The batch in pieces of whole paths, small enough for the cache."""
     steps, paths = batch.reward.shape
-    width = max(1, BLOCK_ROWS // steps)
+    cores = torch.get_num_threads()
+    rows = DEVICE_ROWS if batch.reward.is_cuda else BLOCK_ROWS * cores
+    width = max(1, rows // steps // cores) * cores
     if width >= paths:
         yield batch
         return
     for start in range(0, paths, width):
-        part = slice(start, start + width)
-        yield Trajectory(
-            batch.t,
-            batch.obs[:, part],
-            batch.action[:, part],
-            batch.reward[:, part],
-            batch.dt,
-            batch.terminated[:, part],
-        )
+        yield paths_of(batch, slice(start, start + width))
+
+
+def paths_of(batch: Trajectory, part: slice) -> Trajectory:
+    """Some of the paths."""
+    columns = (batch.obs[:, part], batch.action[:, part], batch.reward[:, part])
+    return Trajectory(batch.t, *columns, batch.dt, batch.terminated[:, part])
 
 
 def evaluated(features: Features, batch: Trajectory) -> tuple[Tensor, Features]:

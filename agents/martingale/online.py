@@ -12,12 +12,10 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from rlcore.errors import ConfigError, NumericsError
-from rlcore.nn.gradients import per_sample_gradient
 
 EXPLODED = 1e8  # mean size of the residual, reward per second: beyond it nothing is learned
 
@@ -60,41 +58,3 @@ def check_alive(name: str, delta: Tensor, seconds: Tensor, elapsed: Tensor, why:
             f"{name} diverged after {float(elapsed):.6g} s per path: the mean residual must stay below "
             f"{EXPLODED:.0e} per second, got {size:.3g}; {why()}"
         )
-
-
-class TestFunctionShare(nn.Module):
-    """The largest share that one row has in the running sum of xi^2, over the components of xi = w dJ/dtheta.
-
-    It falls like 1 / n only if E xi^2 is finite. With tails P(xi^2 > s) ~ s^-p and p < 1 it does not fall at all, and
-    stochastic approximation diverges. For J linear in its parameters it is a property of the data alone.
-    """
-
-    __test__ = False  # pytest takes names that begin with Test for test cases
-
-    largest: Tensor  # [p]
-    total: Tensor  # [p]
-    rows: Tensor  # []
-
-    def __init__(self, value: nn.Module) -> None:
-        super().__init__()
-        size = sum(parameter.numel() for parameter in value.parameters())
-        for name, shape in (("largest", (size,)), ("total", (size,)), ("rows", ())):
-            self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
-
-    def see(self, value: nn.Module, obs: Tensor, weight: Tensor | float) -> None:  # J, [*, d], [*]
-        """Count the rows of a batch."""
-        gradient = per_sample_gradient(value, obs).double()  # [*, p]
-        scale = weight.unsqueeze(-1) if isinstance(weight, Tensor) else weight
-        squares = ((scale * gradient) ** 2).flatten(0, -2)  # [N, p]
-        self.largest.copy_(torch.maximum(self.largest, squares.amax(0)))
-        self.total += squares.sum(0)
-        self.rows += len(squares)
-
-    @property
-    def share(self) -> Tensor:  # []
-        return (self.largest / self.total.clamp(min=torch.finfo(torch.float64).tiny)).max()
-
-    @property
-    def heavy(self) -> bool:
-        """Whether one row weighs more than n^(-1/3) of the sum: for light tails it weighs about 1 / n."""
-        return float(self.rows) > 1000 and float(self.share) > float(self.rows) ** (-1.0 / 3.0)

@@ -22,15 +22,18 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rlcore.agents.martingale.online import TestFunctionShare, check_alive, check_clip, climb, named, rated_optimizer
+from rlcore.agents.martingale.online import check_alive, check_clip, climb, named, rated_optimizer
+from rlcore.agents.martingale.tails import TestFunctionShare
 from rlcore.checks import check_integer, check_not_negative, check_positive
 from rlcore.data import Transitions
 from rlcore.errors import ConfigError
 from rlcore.functional.martingale import increment, log_decay
+from rlcore.nn.gradients import per_sample_gradient
 from rlcore.nn.quadratic_q import BoxQuadraticQ, QuadraticQ
 from rlcore.training.agent import Agent, Metrics
 
 Weight = Callable[[Tensor, Tensor], Tensor]  # [*, d], [*, m] -> [*]
+WEIGHT = "give a weight: bounded_weight(0.1)"
 
 
 def bounded_weight(strength: float) -> Weight:
@@ -98,7 +101,8 @@ class QLearning(Agent[Transitions]):
         self.value, self.q, self.config, self.weight = value, q, config, weight
         self.noise_dim = q.noise_dim
         self.target = copy.deepcopy(value).requires_grad_(False) if config.target_time else None
-        self.tests = TestFunctionShare(value) if config.watch else None
+        size = sum(parameter.numel() for parameter in value.parameters())
+        self.tests = TestFunctionShare(size) if config.watch else None
         self.register_buffer("average_reward", torch.zeros(()))
         self.register_buffer("elapsed", torch.zeros((), dtype=torch.float64))
         scale, others = named(q, "log_scale")
@@ -124,7 +128,9 @@ class QLearning(Agent[Transitions]):
         weight = 1.0 if self.weight is None else self.weight(batch.obs, batch.action)
         seconds = batch.dt.sum()
         if self.tests is not None and round(float(self.elapsed) / config.update_interval) % config.watch == 0:
-            self.tests.see(self.value, batch.obs, weight)
+            scale = weight.unsqueeze(-1) if isinstance(weight, Tensor) else weight
+            self.tests.see(scale * per_sample_gradient(self.value, batch.obs))
+            self.tests.warn("q-learning", WEIGHT)
         check_alive("q-learning", delta, seconds, self.elapsed, self._remedy)
         decay = float(log_decay(self.elapsed)) if config.decay else 1.0
         step = config.update_interval * decay  # s
@@ -150,8 +156,7 @@ class QLearning(Agent[Transitions]):
         """What to change, from what is known about the test functions."""
         if self.tests is None:
             return "lower the rates, or set watch to see whether the test functions are square-integrable"
-        rows, share = float(self.tests.rows), float(self.tests.share)
-        found = f"one row of {rows:.3g} holds {share:.1%} of the sum of the squared test functions"
+        found = self.tests.describe()
         if self.tests.heavy:
-            return f"{found}, so they are not square-integrable under this behaviour; give a weight: bounded_weight(.1)"
+            return f"{found}, so they are not square-integrable under this behaviour; {WEIGHT}"
         return f"{found}, which is as it should be; lower the rates or clip the gradient"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from rlcore.cli.run import run_command
 from rlcore.cli.verbs import bench_command, compare_command, list_command, verify_command
-from rlcore.errors import RlcoreError, unknown_name
+from rlcore.errors import DataWarning, RlcoreError, unknown_name
 
 USAGE = """usage: rlcore VERB ...
 
@@ -31,6 +33,25 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns 0, 1 (an acceptance row fails), 2 (a mistake of the user) or 130 (Ctrl-C)."""
     words = list(sys.argv[1:] if argv is None else argv)
+    with warnings.catch_warnings():
+        warnings.showwarning = one_line(warnings.showwarning)
+        return answer(words)
+
+
+def one_line(show: Callable[..., None]) -> Callable[..., None]:
+    """A `warnings.showwarning` that says ours without the line of code that raised them."""
+
+    def shown(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if issubclass(category, DataWarning):
+            print(f"rlcore: warning: {message}", file=sys.stderr)
+        else:
+            show(message, category, *place)
+
+    return shown
+
+
+def answer(words: list[str]) -> int:
+    """The exit code of one command."""
     try:
         if not words or words[0] in ("-h", "--help", "help"):
             print(USAGE)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -44,6 +44,8 @@ class Increments(ABC):
 
     discount_rate: float = 0.0
     """beta [1/s]."""
+    endless: bool = field(default=False, kw_only=True)
+    """It is known that no path ends, so nothing is masked; for compiled code, which cannot look."""
 
     def __post_init__(self) -> None:
         check_not_negative("discount_rate", self.discount_rate, "1/s")
@@ -51,6 +53,13 @@ class Increments(ABC):
     @abstractmethod
     def change(self, function: Function, batch: Trajectory) -> Tensor:  # -> [K, B] or [K, B, p]
         """The part that is linear in the function; 0 is taken for it where the path has ended."""
+
+    def ends(self, values: Tensor, batch: Trajectory) -> tuple[Tensor, Tensor]:  # [K+1, ...] -> 2 [K, ...]
+        """A function at both ends of every step, 0 at the right one of an ended path."""
+        before, after = values[:-1], values[1:]
+        if self.endless or not (torch.compiler.is_compiling() or bool(batch.terminated.any())):
+            return before, after  # a pass over the memory is saved
+        return before, after * per_step(~batch.terminated, after)
 
     def earned(self, batch: Trajectory) -> Tensor:  # -> [K, B]
         """The reward of each step."""
@@ -75,20 +84,12 @@ def check_times(batch: Trajectory) -> None:
         )
 
 
-def ends(values: Tensor, batch: Trajectory) -> tuple[Tensor, Tensor]:
-    """The function at both ends of every step, 0 at the right one of an ended path: [K+1, ...] -> 2 [K, ...]."""
-    after = values[1:]
-    if bool(batch.terminated.any()):  # where nothing ends, a pass over the memory is saved
-        after = after * per_step(~batch.terminated, after)
-    return values[:-1], after
-
-
 @dataclass(frozen=True)
 class Left(Increments):
     """Everything at the left end, as in the papers."""
 
     def change(self, function: Function, batch: Trajectory) -> Tensor:
-        before, after = ends(function(batch.obs), batch)
+        before, after = self.ends(function(batch.obs), batch)
         return after - before * per_step(1.0 + self.discount_rate * batch.dt, before)
 
 
@@ -97,7 +98,7 @@ class Exponential(Increments):
     """Discounted exactly over the step; the reward still at the left end."""
 
     def change(self, function: Function, batch: Trajectory) -> Tensor:
-        before, after = ends(function(batch.obs), batch)
+        before, after = self.ends(function(batch.obs), batch)
         return after * per_step(self.decay(batch), after) - before
 
     def earned(self, batch: Trajectory) -> Tensor:
@@ -146,7 +147,7 @@ class PhiBe(Increments):
             raise ConfigError(f"PhiBE is written for order 1 and 2, got {self.order}")
 
     def change(self, function: Function, batch: Trajectory) -> Tensor:
-        if bool(batch.terminated.any()):
+        if not (self.endless or torch.compiler.is_compiling()) and bool(batch.terminated.any()):
             raise ConfigError("PhiBE has no rule for paths that end; use Left or Trapezoid")
         obs, dt, order = batch.obs, batch.dt, self.order
         here = obs[:-1]

@@ -8,7 +8,6 @@ Source: Jia and Zhou, JMLR 23 (154), 2022, section 4.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -119,13 +118,3 @@ def bounded(strength: float) -> Callable[[Tensor], Tensor]:
         return (1.0 + strength * (x**2).sum(-1)) ** -2
 
     return weight
-
-
-def largest_share(xi: Tensor) -> Tensor:  # [N, p] -> []
-    """The largest share that one row has in sum xi^2, over the p functions: near 1 / N for light tails.
-
-    Where the second moment is infinite it does not fall as N grows, and least squares over the data mean nothing.
-    """
-    largest, whole = (torch.linalg.vector_norm(xi, order, dim=0).square() for order in (math.inf, 2))
-    share: Tensor = largest / whole.clamp(min=torch.finfo(xi.dtype).tiny)
-    return share.max()

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from rlcore.errors import ConfigError
+from rlcore.errors import ConfigError, NumericsError
 from rlcore.simulation.policy import Policy
 from rlcore.training.sources import Source
 
@@ -77,7 +77,10 @@ def run(
         before = sum(earlier.iterations for earlier in phases[:number])
         for k in range(start.iteration if number == start.phase else 0, phase.iterations):
             batch = phase.source.next(policy)
-            metrics = dict(phase.update(batch)) if phase.update is not None else {}
+            try:
+                metrics = dict(phase.update(batch)) if phase.update is not None else {}
+            except NumericsError as error:
+                raise NumericsError(f"iteration {before + k + 1} of {total}, phase {phase.name!r}: {error}") from error
             steps, simulated = sum(s.steps for s in sources), sum(s.simulated for s in sources)
             tick = Tick(policy, phase, Position(number, k + 1), before + k + 1, total, steps, simulated, metrics)
             if any([callback(tick) is False for callback in callbacks]):  # noqa: C419, every callback is called

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+import warnings
 from collections.abc import Callable
 from functools import partial
 
@@ -27,6 +29,7 @@ from rlcore.agents.martingale import (
     MartingaleLossConfig,
     Mstde,
     MstdeConfig,
+    block_sums,
     centred,
 )
 from rlcore.agents.martingale.gradient_td import naive, tdc
@@ -34,11 +37,11 @@ from rlcore.data import Trajectory
 from rlcore.envs.control.lqr import ERGODIC as ERGODIC_LQ
 from rlcore.envs.control.lqr import ScalarLqr, ScalarLqrConfig
 from rlcore.envs.control.ornstein_uhlenbeck import OrnsteinUhlenbeck, OrnsteinUhlenbeckConfig
-from rlcore.errors import ConfigError, NumericsError
+from rlcore.errors import ConfigError, DataWarning, NumericsError
 from rlcore.experiments.exact_samples import balanced_steps, gaussian_steps
 from rlcore.functional.increments import Exponential, Increments, Left, PhiBe, Trapezoid
 from rlcore.functional.martingale import reward_to_go
-from rlcore.functional.test_functions import Given, Gradient, Trace, Weighted, bounded, largest_share
+from rlcore.functional.test_functions import Given, Gradient, Trace, Weighted, bounded
 from rlcore.nn.gradients import per_sample_gradient
 from rlcore.nn.mlp import LinearInFeatures, Mlp, Scalar
 from rlcore.simulation import GaussianFeedback, begin, rollout
@@ -291,11 +294,70 @@ def test_per_sample_gradients_of_a_network() -> None:
     torch.testing.assert_close(got, torch.cat([p.grad.flatten() for p in value.parameters()]))  # type: ignore[union-attr]
 
 
-def test_heavy_tails_show_in_the_largest_share() -> None:
-    heavy = torch.distributions.StudentT(1.5).sample((20_000, 1)).double() ** 2
-    light = torch.randn(20_000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64) ** 2
-    assert float(largest_share(light)) < 0.01 < 0.05 < float(largest_share(heavy))
-    assert float(largest_share(heavy * bounded(1.0)(heavy.sqrt()).unsqueeze(1))) < 0.01
+def student_paths(freedom: float) -> Trajectory:
+    """One step from each of 20 000 states with Student's law, which stay where they are."""
+    torch.manual_seed(0)
+    obs = torch.distributions.StudentT(freedom).sample((1, 20_000, 1)).double().expand(2, -1, -1)
+    reward, dt = 0.1 * obs[:1, :, 0] ** 2, torch.full((1,), 0.1, dtype=torch.float64)
+    ends = torch.zeros_like(reward, dtype=torch.bool)
+    return Trajectory(torch.tensor([0.0, 0.1]).double(), obs, torch.zeros_like(obs[1:]), reward, dt, ends)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **given: Clstd(torch.zeros_like, squares, 2, **given),
+        lambda **given: Gmm(torch.zeros_like, squares, 2, given.pop("test", Gradient()), 2, **given),
+    ],
+)
+def test_test_functions_without_a_second_moment_are_reported(make: Callable[..., Clstd | Gmm]) -> None:
+    """E x^4 is infinite for Student's law of 3 degrees of freedom, under x^2 as a test function."""
+    heavy = make()
+    with pytest.warns(DataWarning, match="square-integrable under the data"):
+        found = heavy.update(student_paths(3.0))
+    assert float(found["train/test_function_share"]) > 0.1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        assert float(make(test=Weighted(bounded(1.0))).update(student_paths(3.0))["train/test_function_share"]) < 0.01
+        assert float(make().update(student_paths(50.0))["train/test_function_share"]) < 0.1
+        heavy.update(student_paths(3.0))  # said once
+
+
+def ending_paths(dts: list[float], paths: int = 150) -> Trajectory:
+    """Gaussian paths, some of which have ended."""
+    batch = gaussian_steps(KAPPA, SIGMA, dts).map(lambda x: x[:, :paths] if x.dim() > 1 else x)
+    ended = (torch.arange(paths) % 5 == 0).expand(len(dts), -1).clone()
+    ended[0] = False
+    return batch.replace(terminated=ended)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.parametrize("case", ["plain", "weighted, ergodic, trapezoid, ended"])
+def test_a_compiled_pass_gives_the_same_sums(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(block_sums, "COMPILED_ROWS", 128)  # several blocks and a remainder
+    ended = case != "plain"
+    batch = ending_paths([0.1, 0.2, 0.1]) if ended else gaussian_steps(KAPPA, SIGMA, [0.1, 0.2])
+
+    def line(x: Tensor) -> Tensor:
+        return torch.cat([x**2, torch.cos(x)], dim=-1)
+
+    parts = {"rule": Trapezoid, "test": Weighted(bounded(0.2)), "running": ERGODIC} if ended else {}
+    agents = [
+        Clstd(torch.zeros_like, line, 2, ClstdConfig(0.0 if ended else BETA, compiled=c), **parts) for c in (0, 1)
+    ]
+    shares = [float(agent.update(batch)["train/test_function_share"]) for agent in agents]
+    torch.testing.assert_close(agents[0].equations.gram, agents[1].equations.gram, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(agents[0].theta, agents[1].theta, rtol=1e-10, atol=1e-10)
+    assert all(0.0 < share < 1.0 for share in shares)
+
+
+def test_features_that_do_not_compile_are_named() -> None:
+    def features(x: Tensor) -> Tensor:
+        return squares(x) * float(x.abs().max() > 0.0)
+
+    agent = Clstd(torch.zeros_like, features, 2, ClstdConfig(BETA, compiled=True))
+    with pytest.raises(ConfigError, match=r"must compile.*compiled=False"):
+        agent.update(gaussian_steps(KAPPA, SIGMA, [0.1]))
 
 
 def test_bad_input_ends_in_one_clear_line() -> None:

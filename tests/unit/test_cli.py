@@ -6,12 +6,14 @@ import importlib.util
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
 import rlcore.reporting.listing as listing
 from rlcore import cli
+from rlcore.errors import DataWarning
 
 SCRIPT = Path(__file__).with_name("toy_run.py")
 
@@ -132,3 +134,15 @@ def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str], monkeypatc
     monkeypatch.setattr("rlcore.training.callbacks.Evaluate.__call__", stop)
     assert cli.main(["run", "toy", "--out", "r"]) == 130
     assert "continue with: rlcore run --resume r\n" in capsys.readouterr().err
+
+
+def test_a_warning_about_the_data_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def suspicious(words: object) -> int:
+        warnings.warn("heavy tails", DataWarning, stacklevel=2)
+        return 0
+
+    monkeypatch.setitem(cli.VERBS, "list", suspicious)
+    assert cli.main(["list"]) == 0
+    assert capsys.readouterr().err == "rlcore: warning: heavy tails\n"
