@@ -45,41 +45,44 @@ def step(position: Tensor, velocity: Tensor, force: Tensor, walls: Tensor) -> tu
     return position + STEP * after, after
 
 
-def contacts(position: Tensor, walls: Tensor) -> tuple[Tensor, Tensor]:  # -> [B, 3, 2], [B, 3]
+def contacts(position: Tensor, walls: Tensor) -> tuple[Tensor, Tensor]:  # -> [2, 3, B], [3, B]
     """Unit normals that point away from the three walls in reach, and gaps [m]; inf where there is no wall."""
     height, width = walls.shape
-    half = position.new_tensor([0.5 * width, 0.5 * height])
-    place = torch.stack([position[:, 0], -position[:, 1]], 1) + half  # [B, 2] (column, row) of the ball
-    cell = place.floor().clamp(min=0.0).minimum(2.0 * half - 1.0)
-    inside = place - cell - 0.5  # [B, 2] from the centre of the cell
-    side = torch.where(inside < 0.0, -1.0, 1.0)  # [B, 2] where the nearest corner lies
-    apart = (0.5 - inside.abs()).clamp(min=0.0)  # [B, 2] to the edges of the cell that meet there
-    corner = apart.norm(dim=1)
-    away = apart / corner.clamp(min=1e-9).unsqueeze(1)
-    zero, one = torch.zeros_like(corner), torch.ones_like(corner)
-    toward = torch.stack([torch.stack([one, zero], 1), torch.stack([zero, one], 1), away], 1)  # [B, 3, 2]
-    (column, row), (right, down) = cell.long().unbind(1), side.long().unbind(1)
-    right, down = (column + right).clamp(0, width - 1), (row + down).clamp(0, height - 1)
-    solid = torch.stack([walls[row, right], walls[down, column], walls[down, right]], 1)  # [B, 3]
-    gap = torch.cat([apart, corner.unsqueeze(1)], 1) - RADIUS
-    flip = torch.stack([-side[:, 0], side[:, 1]], 1).unsqueeze(1)  # rows run down, y runs up
-    return toward * flip, torch.where(solid, gap, torch.inf)
+    column, aside, right = within_cell(position[:, 0] + 0.5 * width, width)
+    row, below, down = within_cell(0.5 * height - position[:, 1], height)
+    corner = torch.hypot(aside, below)
+    away = 1.0 / corner.clamp(min=1e-9)
+    none = torch.zeros_like(corner)
+    nx = torch.stack([-right, none, -right * aside * away])
+    ny = torch.stack([none, down, down * below * away])
+    beside, beyond = (column + right.long()).clamp(0, width - 1), (row + down.long()).clamp(0, height - 1)
+    solid = torch.stack([walls[row, beside], walls[beyond, column], walls[beyond, beside]])
+    return torch.stack([nx, ny]), torch.where(solid, torch.stack([aside, below, corner]) - RADIUS, torch.inf)
+
+
+def within_cell(place: Tensor, cells: int) -> tuple[Tensor, Tensor, Tensor]:  # [B] each
+    """Along one axis: the cell, how far its nearer edge is [m], and on which side, +1 or -1."""
+    cell = place.floor().clamp(0.0, cells - 1.0)
+    inside = place - cell - 0.5  # from the middle of the cell
+    return cell.long(), (0.5 - inside.abs()).clamp(min=0.0), torch.where(inside < 0.0, -1.0, 1.0).to(place)
 
 
 def constrained(free: Tensor, velocity: Tensor, normal: Tensor, gap: Tensor) -> Tensor:  # -> a [B, 2]
     """The minimiser of the convex problem above, by Newton steps on its active set: a 2 x 2 system each."""
-    depth = (gap - MARGIN).clamp(max=0.0)  # r [B, 3]
-    share = (depth.abs() / WIDTH).clamp(max=1.0)
+    nx, ny = normal.unbind()  # [3, B]
+    depth = (gap - MARGIN).clamp(max=0.0)  # r [3, B]
+    share = (depth / -WIDTH).clamp(max=1.0)
     blend = torch.where(share < 0.5, 2.0 * share**2, 1.0 - 2.0 * (1.0 - share) ** 2)
-    impedance = IMPEDANCE[0] + (IMPEDANCE[1] - IMPEDANCE[0]) * blend  # d [B, 3]
-    asked = -RATE * (normal * velocity.unsqueeze(1)).sum(2) - STIFFNESS * impedance * depth  # b [B, 3]
-    weight = torch.where(gap <= MARGIN, impedance / (1.0 - impedance), 0.0)  # kappa [B, 3]
-    nx, ny = normal.unbind(2)
-    ax, ay = free.unbind(1)
+    impedance = IMPEDANCE[0] + (IMPEDANCE[1] - IMPEDANCE[0]) * blend  # d [3, B]
+    approach = nx * velocity[:, 0] + ny * velocity[:, 1]
+    asked = -RATE * approach - STIFFNESS * impedance * depth  # b [3, B]
+    weight = torch.where(gap <= MARGIN, impedance / (1.0 - impedance), 0.0)  # kappa [3, B]
+    products = torch.stack([nx * nx, nx * ny, ny * ny, asked * nx, asked * ny])  # [5, 3, B]
+    ax, ay = fx, fy = free.unbind(1)
     for _ in range(ROUNDS):
-        active = weight * (nx * ax.unsqueeze(1) + ny * ay.unsqueeze(1) < asked)
-        xx, xy, yy = 1.0 + (active * nx * nx).sum(1), (active * nx * ny).sum(1), 1.0 + (active * ny * ny).sum(1)
-        px, py = free[:, 0] + (active * asked * nx).sum(1), free[:, 1] + (active * asked * ny).sum(1)
-        determinant = xx * yy - xy * xy
-        ax, ay = (yy * px - xy * py) / determinant, (xx * py - xy * px) / determinant
+        active = weight * (nx * ax + ny * ay < asked)
+        xx, xy, yy, bx, by = (active * products).sum(1)  # [5, B]
+        xx, yy, bx, by = 1.0 + xx, 1.0 + yy, fx + bx, fy + by
+        scale = 1.0 / (xx * yy - xy * xy)
+        ax, ay = scale * (yy * bx - xy * by), scale * (xx * by - xy * bx)
     return torch.stack([ax, ay], 1)

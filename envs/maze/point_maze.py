@@ -121,7 +121,7 @@ class PointMaze(Environment):
 
     def initial_state(self, noise: Tensor) -> EnvState:  # [B, 6]
         goal = self.near(self.goals, noise[:, :3])
-        far = (self.starts - goal.unsqueeze(1)).norm(dim=2) > START_APART  # [B, C]
+        far = beyond(START_APART, self.starts, goal)  # [B, C]
         position = self.near(self.starts, noise[:, 3:], far)
         t = torch.zeros(noise.shape[0], dtype=torch.float64, device=noise.device)
         return EnvState(t, torch.cat([position, torch.zeros_like(position), goal], 1))
@@ -153,18 +153,18 @@ class PointMaze(Environment):
 
     def moved(self, goal: Tensor, position: Tensor, reached: Tensor, noise: Tensor) -> Tensor:  # -> [B, 2]
         """Where it was reached, a new goal that is not, if the maze has one."""
-        apart = self.offset(noise).unsqueeze(1) + self.goals - position.unsqueeze(1)  # [B, C, 2]
-        far = apart.norm(dim=2) > GOAL_RADIUS
+        far = beyond(GOAL_RADIUS, self.goals, position - self.offset(noise))  # [B, C]
         return torch.where((reached & far.any(1)).unsqueeze(1), self.near(self.goals, noise, far), goal)
 
     def near(self, centres: Tensor, noise: Tensor, allowed: Tensor | None = None) -> Tensor:  # -> [B, 2]
         """A point near one of the centres [C, 2], uniform among those allowed [B, C], from three normals [B, 3]."""
+        place, last = uniform(noise[:, 0]), len(centres) - 1
         if allowed is None:
-            allowed = torch.ones(len(noise), len(centres), dtype=torch.bool, device=noise.device)
-        rank = allowed.cumsum(1)  # [B, C]
-        wanted = (uniform(noise[:, :1]) * rank[:, -1:]).floor() + 1.0  # in 1 .. number allowed
-        index = (rank < torch.minimum(wanted, rank[:, -1:])).sum(1).clamp(max=len(centres) - 1)
-        return centres[index] + self.offset(noise)
+            return centres[(place * len(centres)).long().clamp(max=last)] + self.offset(noise)
+        rank = allowed.to(noise).cumsum(1)  # [B, C]
+        wanted = ((place * rank[:, -1]).floor() + 1.0).minimum(rank[:, -1])  # in 1 .. number allowed
+        index = (rank < wanted.unsqueeze(1)).to(noise).sum(1).long()
+        return centres[index.clamp(max=last)] + self.offset(noise)
 
     def offset(self, noise: Tensor) -> Tensor:  # [B, 3] -> [B, 2] m
         """From the centre of a cell."""
@@ -173,6 +173,12 @@ class PointMaze(Environment):
     def render(self, state: EnvState) -> NDArray[np.uint8]:  # [400, 400, 3]
         """Picture of row 0: the walls, the goal with its radius, the ball and the way it moves."""
         return draw_maze(self.layout.rows, state.x[0].tolist(), ball.RADIUS, GOAL_RADIUS)
+
+
+def beyond(distance: float, centres: Tensor, point: Tensor) -> Tensor:  # m, [C, 2], [B, 2] -> bool [B, C]
+    """Which centres are further from a point than that."""
+    apart = (centres[:, 0] - point[:, 0:1]) ** 2 + (centres[:, 1] - point[:, 1:2]) ** 2
+    return apart > distance**2
 
 
 def uniform(noise: Tensor) -> Tensor:

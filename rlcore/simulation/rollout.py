@@ -150,8 +150,9 @@ def rollout_with_reset(
 
 
 def restart(env: Environment, state: EnvState, finished: Tensor, seed: int, row: Tensor, step: int) -> EnvState:
-    """Replace the finished rows by fresh ones, whose noise belongs to (row, step)."""
-    if not bool(finished.any()):
+    """Replace the finished rows by fresh ones, whose noise belongs to (row, step); only those are made."""
+    rows = finished.nonzero().squeeze(1)
+    if len(rows) == 0:
         return state
-    fresh = env.initial_state(initial_noise(env, seed, row, step))
-    return EnvState(torch.where(finished, fresh.t, state.t), torch.where(finished.unsqueeze(1), fresh.x, state.x))
+    fresh = env.initial_state(initial_noise(env, seed, row[rows], step))
+    return EnvState(state.t.index_copy(0, rows, fresh.t), state.x.index_copy(0, rows, fresh.x))

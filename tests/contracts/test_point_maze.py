@@ -69,8 +69,8 @@ def test_single_steps_from_anywhere(maze: str) -> None:
         point.set_state(place[row], velocity[row])
         expected.append(point.step(force[row])[0])
     touching = ball.contacts(torch.tensor(place), walls)[1] < ball.MARGIN
-    assert touching.any(1).sum() > 500
-    assert (touching.sum(1) > 1).sum() > 50, "two walls at once too"
+    assert touching.any(0).sum() > 500
+    assert (touching.sum(0) > 1).sum() > 50, "two walls at once too"
     got = torch.cat(ball.step(*map(torch.tensor, (place, velocity, force)), walls), 1)
     assert np.abs(got.numpy() - expected).max() < 1e-5
 

@@ -35,6 +35,8 @@ def test_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, module.__name__, module)  # dataclasses look their module up
     monkeypatch.chdir(tmp_path)
     text = page.read_text()
+    for needed in re.findall(r"^<!-- needs (\w+) -->$", text, re.MULTILINE):
+        pytest.importorskip(needed)
     for block in BLOCK.finditer(text):
         line = text.count("\n", 0, block.start(1))
         exec(compile("\n" * line + block[1], str(page), "exec"), vars(module))

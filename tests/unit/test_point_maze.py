@@ -57,7 +57,7 @@ def test_contact_accelerations_minimise_their_convex_problem():
     normal[:, 2] = -normal[:, 2].abs() / normal[:, 2].norm(dim=1, keepdim=True)  # and a corner between them
     gap = torch.rand(rows, 3, generator=generator).double() * 0.06 - 0.05
     velocity, free = (4.0 * torch.randn(2, rows, 2, generator=generator).double()).unbind()
-    got = ball.constrained(free, velocity, normal, gap)
+    got = ball.constrained(free, velocity, normal.permute(2, 1, 0), gap.T)
     depth = (gap - ball.MARGIN).clamp(max=0.0)
     share = (-depth / ball.WIDTH).clamp(max=1.0)
     d = 0.9 + 0.05 * torch.where(share < 0.5, 2 * share**2, 1 - 2 * (1 - share) ** 2)
