@@ -90,7 +90,7 @@ class Cql(Agent[Transitions]):
     def update(self, batch: Transitions) -> Metrics:
         core, rows = self.core, self.networks.rows(batch)
         for part in slices(rows, core.config.critic_steps):
-            td, q = core.critic_loss(part, core.target(part))
+            td, q = core.critic_loss(part.obs, part.action, core.target(part))
             gap = self.gap(part, q)
             core.learn_critics(td + self.penalty(gap))
             self.learn_multiplier(gap.detach())

@@ -72,7 +72,7 @@ class SacRedq(Agent[Transitions]):
     def update(self, batch: Transitions) -> Metrics:
         core, rows = self.core, self.networks.rows(batch)
         for part in slices(rows, core.config.critic_steps):
-            loss, q = core.critic_loss(part, core.target(part))
+            loss, q = core.critic_loss(part.obs, part.action, core.target(part))
             core.learn_critics(loss)
         return {
             "train/critic_loss": loss.detach() / self.networks.seeds,

@@ -72,6 +72,9 @@ class SacConfig:
     """Whether -T log pi(u' | x') belongs to the target."""
     target_actions: int = 1
     """Actions drawn at each x', the best of which counts."""
+    compiled: bool = False
+    """Whether losses are fused by `torch.compile`: some ten seconds once, then faster; equal to rounding, not in bits.
+    It pays for ensembles with layer norm, not for a few plain critics."""
     draw_with_replacement: bool = False
     """Reference code of WSRL: one critic may be drawn twice for a target."""
     entropy_at_next: bool = False
@@ -101,6 +104,9 @@ class SoftCore(nn.Module):
             "actor": adam(self.networks.policy.parameters(), config.actor_rate),
             "temperature": adam([self.raw_temperature], config.temperature_rate),
         }
+        if config.compiled:
+            for name in ("next_value", "critic_loss", "policy_loss"):
+                setattr(self, name, torch.compile(getattr(self, name), dynamic=False))
 
     @property
     def temperature(self) -> Tensor:  # [S]
@@ -111,29 +117,45 @@ class SoftCore(nn.Module):
     def target(self, rows: Transitions) -> Tensor:  # [S, N]
         """y of every row."""
         config, net = self.config, self.networks
-        shape = rows.reward.shape
-        count = config.target_actions
-        mean, log_scale = net.policy.law(rows.next_obs)
-        noise = self.random.normal(shape[0], count, *mean.shape[1:], like=mean)
-        action, log_prob = squash(mean.unsqueeze(1), log_scale.unsqueeze(1), noise)  # [S, n, N, m], [S, n, N]
+        seeds, count, m = rows.action.shape
+        noise = self.random.normal(seeds, config.target_actions, count, m, like=rows.action)
         chosen = draw_members(
             net.seeds,
             net.critics.members,
             config.target_critics,
-            generator=self.random.on(mean.device),
+            generator=self.random.on(noise.device),
             replacement=config.draw_with_replacement,
         )
-        here = rows.next_obs.unsqueeze(1).expand(-1, count, -1, -1)
-        q = net.target_q(here.flatten(1, 2), action.flatten(1, 2), chosen)
-        q = q.view(*q.shape[:2], count, shape[1])  # [S, k, n, N]
-        if config.entropy_in_target:
-            q = q - (self.temperature[:, None, None] * log_prob).unsqueeze(1)
-        return td_target(rows.reward, rows.discount, best_of_least(q))
+        return td_target(rows.reward, rows.discount, self.next_value(rows.next_obs, noise, chosen, self.temperature))
 
-    def critic_loss(self, rows: Transitions, target: Tensor) -> tuple[Tensor, Tensor]:  # -> [], [S, E, N]
+    def next_value(
+        self, obs: Tensor, noise: Tensor, chosen: Tensor, temperature: Tensor
+    ) -> Tensor:  # [S, N, d], [S, n, N, m], [S, k], [S] -> [S, N]
+        """The best over n actions of the least of k slow critics."""
+        mean, log_scale = self.networks.policy.law(obs)
+        action, log_prob = squash(mean.unsqueeze(1), log_scale.unsqueeze(1), noise)  # [S, n, N, m], [S, n, N]
+        here = obs.unsqueeze(1).expand(-1, noise.shape[1], -1, -1)
+        q = self.networks.target_q(here.flatten(1, 2), action.flatten(1, 2), chosen)
+        q = q.view(*q.shape[:2], *log_prob.shape[1:])  # [S, k, n, N]
+        if self.config.entropy_in_target:
+            q = q - (temperature[:, None, None] * log_prob).unsqueeze(1)
+        return best_of_least(q)
+
+    def critic_loss(
+        self, obs: Tensor, action: Tensor, target: Tensor
+    ) -> tuple[Tensor, Tensor]:  # [S, N, d], [S, N, m], [S, N] -> [], [S, E, N]
         """The squared TD error and Q of the data."""
-        q = self.networks.q(rows.obs, rows.action)
+        q = self.networks.q(obs, action)
         return td_loss(q, target), q
+
+    def policy_loss(
+        self, obs: Tensor, noise: Tensor, temperature: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:  # [S, N, d], [S, N, m], [S] -> [], [S, N], [S, N]
+        """The loss of the policy, its log-density and the value that it climbs."""
+        action, log_prob = self.networks.policy.sample(obs, noise)
+        q = self.networks.q(obs, action)
+        value = least_of(q) if self.config.actor_critics == "least" else q.mean(1)
+        return soft_actor_loss(log_prob, value, temperature), log_prob, value
 
     def learn_critics(self, loss: Tensor) -> None:
         """One step of the critics, after which their slow copies follow."""
@@ -145,10 +167,8 @@ class SoftCore(nn.Module):
         """One step of the policy and of the temperature, on all rows."""
         net = self.networks
         noise = self.random.normal(*rows.action.shape, like=rows.action)
-        action, log_prob = net.policy.sample(rows.obs, noise)
-        q = net.q(rows.obs, action)
-        value = least_of(q) if self.config.actor_critics == "least" else q.mean(1)
-        descend(self.optimizers["actor"], soft_actor_loss(log_prob, value, self.temperature.detach()))
+        loss, log_prob, value = self.policy_loss(rows.obs, noise, self.temperature.detach())
+        descend(self.optimizers["actor"], loss)
         entropy_of = log_prob
         if self.config.entropy_at_next:
             with torch.no_grad():

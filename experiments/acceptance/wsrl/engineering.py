@@ -1,0 +1,145 @@
+"""What a run from offline to online keeps and what it lets go; the parts against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import gc
+import math
+import tempfile
+import weakref
+from itertools import product
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from rlcore.agents.actor_critic import HandOver, SacRedq, publish
+from rlcore.agents.actor_critic.hand_over import weights_of
+from rlcore.experiments.acceptance.wsrl import small
+from rlcore.functional import losses
+from rlcore.functional.returns import returns_to_go
+from rlcore.nn.ensemble import Ensemble, Layers
+from rlcore.reporting.acceptance import Measurement, at_most, each_within, row
+from rlcore.training import run
+
+SYSTEM = "wsrl"
+
+
+def parity(dtype: torch.dtype) -> float:
+    """Largest difference, relative to the largest entry, of a stack and its members as modules: values, gradients."""
+    layers = Layers((32, 32), layer_norm=True)
+    stack = Ensemble(2, 3, 9, 1, layers, generator=torch.Generator().manual_seed(0)).to(dtype)
+    x = torch.randn(2, 50, 9, generator=torch.Generator().manual_seed(1)).to(dtype)
+    found = stack(x)
+    found.square().sum().backward()
+    worst = 0.0
+    for seed, member in product(range(2), range(3)):
+        modules: list[nn.Module] = []
+        for linear, norm in zip(stack.hidden, stack.norms, strict=True):
+            modules += [module_of(linear, 3 * seed + member), nn.LayerNorm(norm.width).to(dtype), nn.ReLU()]
+        alone = nn.Sequential(*modules, module_of(stack.head, 3 * seed + member))
+        out = alone(x[seed])
+        out.square().sum().backward()
+        pairs = [(found[seed, member], out)]
+        for linear, plain in zip([*stack.hidden, stack.head], alone[::3], strict=True):
+            gradient = linear.get_parameter("weight").grad
+            pairs.append((gradient[3 * seed + member].T, plain.get_parameter("weight").grad))
+        worst = max(worst, *(float((a - b).detach().abs().max() / b.detach().abs().max()) for a, b in pairs))
+    return worst
+
+
+def module_of(linear: nn.Module, at: int) -> nn.Linear:
+    """One map of a stack as an ordinary layer."""
+    weight, bias = linear.get_parameter("weight")[at].detach(), linear.get_parameter("bias")[at, 0].detach()
+    made = nn.Linear(*weight.shape).to(weight.dtype)
+    made.weight.data, made.bias.data = weight.T.clone(), bias.clone()
+    return made
+
+
+@row(SYSTEM, "E1", "stacked ensemble against modules one by one: values and gradients, float32; float64", "1e-6; 1e-12")
+def stacked_parity() -> Measurement:
+    single, double = parity(torch.float32), parity(torch.float64)
+    return Measurement("0; 0", f"{single:.1e}; {double:.1e}", single <= 1e-6 and double <= 1e-12)
+
+
+@row(SYSTEM, "E2", "CQL with and without importance, Cal-QL's bound, min then max, expectile, failed episode", "1e-6")
+def losses_by_hand() -> Measurement:
+    sampled, data = torch.tensor([[[[0.0], [1.0]]]]), torch.tensor([[[0.5]]])
+    density = torch.log(torch.tensor([[[0.5], [0.25]]]))
+    two_actions = torch.tensor([[[[1.0], [5.0]], [[4.0], [2.0]]]])
+    rewards, last = torch.full((3,), -5.0), torch.tensor([False, False, True])
+    got = [
+        float(losses.conservative_gap(sampled, data, density)),
+        float(losses.conservative_gap(sampled, data, None)),
+        float(losses.calibrated(sampled, torch.tensor([[0.25]])).sum()),
+        float(losses.best_of_least(two_actions)),
+        float(losses.expectile_loss(torch.tensor([[-1.0, 2.0]]), 0.9)),
+        float(returns_to_go(rewards, torch.full((3,), 0.99), last, failure_reward=-5.0)[1]) / 500.0,
+    ]
+    e = math.e
+    expected = [math.log(2 + 4 * e) - 0.5, math.log((1 + e + math.sqrt(e)) / 3) - 0.5, 1.25, 2.0, 1.85, -1.0]
+    return each_within(got, expected, [1e-6] * len(got))
+
+
+@row(
+    SYSTEM, "E3", "a run stopped in warm-up or online phase and resumed: tensors that differ in any bit at the end", "0"
+)
+def bit_equal_resume() -> Measurement:
+    giver, wrong = small.pretrained(small.data_set()), 0
+    with tempfile.TemporaryDirectory() as root:
+        whole = small.recorded(Path(root) / "whole", giver, stop_at=None, resume=False)
+        for stop_at in (3, 20, 21, 40):
+            folder = Path(root) / str(stop_at)
+            try:
+                small.recorded(folder, giver, stop_at=stop_at, resume=False)
+            except small.StoppedError:
+                wrong += small.differing(small.recorded(folder, giver, stop_at=None, resume=True), whole)
+    return at_most(wrong, 0)
+
+
+@row(
+    SYSTEM, "E7", "hand-over of all, parts, with and without moments, by memory and file: tensors not as asked for", "0"
+)
+def hand_over_modes() -> Measurement:
+    giver, wrong = small.pretrained(small.data_set()), 0
+    given = weights_of(giver)
+    new = weights_of(SacRedq(small.env().spec, small.ONLINE, seed=9, seeds=small.SEEDS))
+    with tempfile.TemporaryDirectory() as root:
+        publish(giver, file := Path(root) / "weights.safetensors")
+        for policy, critics, moments, way in product((True, False), (True, False), (True, False), (giver, file)):
+            what = HandOver(policy, critics, False, moments)
+            agent = SacRedq.warm_start(way, small.env().spec, small.ONLINE, what=what, seed=9, seeds=small.SEEDS)
+            taken = {"policy": policy, "critics": critics, "targets": critics}
+            for name, value in weights_of(agent).items():
+                part = name.split(".")[2 if name.startswith("adam.") else 0]
+                wrong += not torch.equal(value, (given if taken.get(part, False) else new)[name])
+    return at_most(wrong, 0)
+
+
+@row(SYSTEM, "E8", "diagnostics after every online step: tensors that differ from a run without them", "0")
+def diagnostics_change_nothing() -> Measurement:
+    data = small.data_set()
+    giver = small.pretrained(data)
+    return at_most(small.differing(small.online(giver, 10, 30, watched=data), small.online(giver, 10, 30)), 0)
+
+
+@row(SYSTEM, "K0", "env steps per seed before the first update with K = 0, 7 and 5000", "1, 8, 5001")
+def warm_up_is_counted() -> Measurement:
+    found = []
+    for warm_up in (0, 7, 5000):
+        agent = SacRedq(small.env().spec, small.ONLINE, seeds=small.SEEDS)
+        phases = small.online_phases(agent, warm_up, 1)
+        run(agent, phases)
+        found.append(phases[1].source.steps // small.SEEDS)
+    return Measurement("1, 8, 5001", ", ".join(map(str, found)), found == [1, 8, 5001])
+
+
+@row(SYSTEM, "L10", "bytes of the offline data that are alive in the online phase, in memory", "0")
+def no_data_retained() -> Measurement:
+    data = small.data_set()
+    sizes = [(weakref.ref(x), x.nbytes) for x in (data.obs, data.action, data.next_obs, data.reward)]
+    giver = small.pretrained(data)
+    agent = SacRedq.warm_start(giver, small.env().spec, small.ONLINE, seeds=small.SEEDS)
+    del data, giver
+    gc.collect()
+    run(agent, small.online_phases(agent, 5, 5))
+    return at_most(sum(size for trace, size in sizes if trace() is not None), 0)
