@@ -53,7 +53,8 @@ class ModuleListWsrl:
         normal = torch.distributions.Normal(mean, log_scale.clamp(-11.5, 2.3).exp())
         z = normal.rsample()
         slope = 2.0 * (0.6931471805599453 - z - nn.functional.softplus(-2.0 * z))
-        return torch.tanh(z), (normal.log_prob(z) - slope).sum(-1)
+        log_normal: Tensor = normal.log_prob(z)  # type: ignore[no-untyped-call]
+        return torch.tanh(z), (log_normal - slope).sum(-1)
 
     def q(self, networks: nn.ModuleList, obs: Tensor, action: Tensor) -> Tensor:
         x = torch.cat([obs, action], -1)
@@ -94,7 +95,7 @@ class FullCalQl:
             assert chosen is not None
             return found[:, chosen[0]]
 
-        net.targets.forward = all_targets  # type: ignore[assignment]
+        net.targets.forward = all_targets  # type: ignore[method-assign]
         self.update = self.agent.update
 
 

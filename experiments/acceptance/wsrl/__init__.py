@@ -1,3 +1,4 @@
 """What fine-tuning without data retention claims: the rows of `rlcore verify wsrl`, by part."""
 
 from rlcore.experiments.acceptance.wsrl import data as data
+from rlcore.experiments.acceptance.wsrl import engineering as engineering

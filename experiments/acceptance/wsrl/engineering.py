@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rlcore.agents.actor_critic import HandOver, SacRedq, publish
 from rlcore.agents.actor_critic.hand_over import weights_of
@@ -40,7 +40,7 @@ def parity(dtype: torch.dtype) -> float:
         out = alone(x[seed])
         out.square().sum().backward()
         pairs = [(found[seed, member], out)]
-        for linear, plain in zip([*stack.hidden, stack.head], alone[::3], strict=True):
+        for linear, plain in zip([*stack.hidden, stack.head], list(alone)[::3], strict=True):
             gradient = linear.get_parameter("weight").grad
             pairs.append((gradient[3 * seed + member].T, plain.get_parameter("weight").grad))
         worst = max(worst, *(float((a - b).detach().abs().max() / b.detach().abs().max()) for a, b in pairs))
@@ -66,14 +66,14 @@ def losses_by_hand() -> Measurement:
     sampled, data = torch.tensor([[[[0.0], [1.0]]]]), torch.tensor([[[0.5]]])
     density = torch.log(torch.tensor([[[0.5], [0.25]]]))
     two_actions = torch.tensor([[[[1.0], [5.0]], [[4.0], [2.0]]]])
-    rewards, last = torch.full((3,), -5.0), torch.tensor([False, False, True])
+    rewards, last = torch.full((3,), -5.0, dtype=torch.float64), torch.tensor([False, False, True])
     got = [
         float(losses.conservative_gap(sampled, data, density)),
         float(losses.conservative_gap(sampled, data, None)),
         float(losses.calibrated(sampled, torch.tensor([[0.25]])).sum()),
         float(losses.best_of_least(two_actions)),
         float(losses.expectile_loss(torch.tensor([[-1.0, 2.0]]), 0.9)),
-        float(returns_to_go(rewards, torch.full((3,), 0.99), last, failure_reward=-5.0)[1]) / 500.0,
+        float(returns_to_go(rewards, torch.full_like(rewards, 0.99), last, failure_reward=-5.0)[1]) / 500.0,
     ]
     e = math.e
     expected = [math.log(2 + 4 * e) - 0.5, math.log((1 + e + math.sqrt(e)) / 3) - 0.5, 1.25, 2.0, 1.85, -1.0]
@@ -105,8 +105,9 @@ def hand_over_modes() -> Measurement:
     new = weights_of(SacRedq(small.env().spec, small.ONLINE, seed=9, seeds=small.SEEDS))
     with tempfile.TemporaryDirectory() as root:
         publish(giver, file := Path(root) / "weights.safetensors")
-        for policy, critics, moments, way in product((True, False), (True, False), (True, False), (giver, file)):
+        for policy, critics, moments, by_file in product((True, False), repeat=4):
             what = HandOver(policy, critics, False, moments)
+            way = file if by_file else giver
             agent = SacRedq.warm_start(way, small.env().spec, small.ONLINE, what=what, seed=9, seeds=small.SEEDS)
             taken = {"policy": policy, "critics": critics, "targets": critics}
             for name, value in weights_of(agent).items():
