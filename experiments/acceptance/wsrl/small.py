@@ -30,6 +30,7 @@ OFFLINE = CqlConfig(replace(ONLINE, critic_steps=1))
 
 
 def env() -> ScalarLqr:
+    """A discounted regulator whose episodes are cut after 2 s."""
     return ScalarLqr(ScalarLqrConfig(dt=0.1, horizon=2.0))
 
 
