@@ -49,6 +49,7 @@ class ModuleListWsrl:
         }
 
     def draw(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """An action and its log-density."""
         mean, log_scale = self.actor(obs).chunk(2, -1)
         normal = torch.distributions.Normal(mean, log_scale.clamp(-11.5, 2.3).exp())
         z = normal.rsample()
@@ -57,15 +58,18 @@ class ModuleListWsrl:
         return torch.tanh(z), (log_normal - slope).sum(-1)
 
     def q(self, networks: nn.ModuleList, obs: Tensor, action: Tensor) -> Tensor:
+        """Q of every member [E, N]."""
         x = torch.cat([obs, action], -1)
         return torch.stack([network(x).squeeze(-1) for network in networks])
 
     def step(self, name: str, loss: Tensor) -> None:
+        """One step of the optimiser."""
         self.adam[name].zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.adam[name].step()
 
     def update(self, batch: Transitions) -> None:
+        """Four critic steps, then one of policy and temperature."""
         for k in range(4):
             rows = batch[slice(256 * k, 256 * (k + 1))]
             with torch.no_grad():
@@ -100,6 +104,7 @@ class FullCalQl:
 
 
 def networks(width: int) -> NetworkConfig:
+    """Ten critics with layer norm and a policy without."""
     layers = Layers((width, width), layer_norm=True)
     return NetworkConfig(CRITICS, critic=layers, actor=replace(layers, layer_norm=False))
 
