@@ -1,5 +1,6 @@
 """Integral reinforcement learning: policy iteration for an unknown drift, with any quadrature rule and an error bar."""
 
+from rlcore.agents.integral_rl.adaptive import update_resolved
 from rlcore.agents.integral_rl.agent import IntegralRl, IntegralRlConfig
 from rlcore.agents.integral_rl.error_budget import ErrorBudget, action_bound, error_budget, newton_limit
 from rlcore.agents.integral_rl.guard import Reason, RefusalError, Verdict
@@ -32,4 +33,5 @@ __all__ = [
     "newton_limit",
     "regressors",
     "stabilising_gain",
+    "update_resolved",
 ]

@@ -43,3 +43,21 @@ class Windows(TensorBatch):
     def length(self) -> Tensor:
         """Of the window, [] or [...] [s]."""
         return self.times[..., -1] - self.times[..., 0]
+
+
+@dataclass(frozen=True)
+class ResolvedWindows(TensorBatch):
+    """W windows whose integrals were found to a tolerance, each with as many nodes as that took."""
+
+    times: Tensor  # [N] s, the coarsest nodes, which all windows have
+    states: Tensor  # [W, N, n]
+    actions: Tensor  # [W, N, m]
+    integral: Tensor  # [W] of the utility, discounted from the start of each window
+    deviation: Tensor  # [W] its standard deviation
+    nodes: Tensor  # int64 [W] sampled
+    resolved: Tensor  # bool [W], whether the tolerance was met
+
+    @property
+    def windows(self) -> Windows:
+        """What was sampled at the coarsest nodes."""
+        return Windows(self.times, self.states, self.actions)

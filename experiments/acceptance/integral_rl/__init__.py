@@ -1,5 +1,6 @@
 """What integral reinforcement learning claims: the rows of `rlcore verify integral-rl`, by part."""
 
+from rlcore.experiments.acceptance.integral_rl import adaptive as adaptive
 from rlcore.experiments.acceptance.integral_rl import error_bars as error_bars
 from rlcore.experiments.acceptance.integral_rl import off_policy as off_policy
 from rlcore.experiments.acceptance.integral_rl import paper as paper
