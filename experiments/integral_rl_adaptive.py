@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from rlcore.agents.integral_rl import IntegralRl, update_resolved
-from rlcore.envs.affine import ControlAffine, ThirdOrderLinear
+from rlcore.envs.affine import ThirdOrderLinear
 from rlcore.experiments.integral_rl_tasks import iterate, task
 from rlcore.functional.quadrature import Matern, Rule
 from rlcore.reporting.lines import Chart, Line, plot_charts
@@ -53,9 +53,9 @@ def rule(window: float) -> Rule:
     return Matern(3, 10.0 * window)
 
 
-def adaptive(rtol: float, config: Config, env: type[ControlAffine] = ThirdOrderLinear) -> Adaptive:
+def adaptive(rtol: float, config: Config) -> Adaptive:
     """Policy iteration with as many nodes as each window needs."""
-    problem = task(env(dtype=torch.float64))
+    problem = task(ThirdOrderLinear(dtype=torch.float64))
     agent = IntegralRl(problem.basis, problem.known, rule(config.window), problem.env.admissible_weights)
     source = AdaptiveSource(
         problem.paths,

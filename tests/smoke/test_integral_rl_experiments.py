@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rlcore.experiments import integral_rl_adaptive, integral_rl_off_policy, integral_rl_scale
+from rlcore.experiments import integral_rl_adaptive, integral_rl_noise, integral_rl_off_policy, integral_rl_scale
 from rlcore.training.recorder import RunFolder
 
 SMALL: dict[str, tuple[Any, Any]] = {
@@ -16,6 +16,7 @@ SMALL: dict[str, tuple[Any, Any]] = {
         integral_rl_adaptive,
         integral_rl_adaptive.Config(rtols=(1e-2, 1e-3), fixed=(5, 17), count=2, iterations=6),
     ),
+    "integral_rl_noise": (integral_rl_noise, integral_rl_noise.Config(noises=(1e-5, 1e-4), trials=9)),
     "integral_rl_off_policy": (integral_rl_off_policy, integral_rl_off_policy.Config(nodes=(5, 9), count=20)),
     "integral_rl_scale": (integral_rl_scale, integral_rl_scale.Config(problems=64, states=3, block=40)),
 }

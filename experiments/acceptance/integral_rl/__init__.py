@@ -2,6 +2,7 @@
 
 from rlcore.experiments.acceptance.integral_rl import adaptive as adaptive
 from rlcore.experiments.acceptance.integral_rl import error_bars as error_bars
+from rlcore.experiments.acceptance.integral_rl import noise as noise
 from rlcore.experiments.acceptance.integral_rl import off_policy as off_policy
 from rlcore.experiments.acceptance.integral_rl import paper as paper
 from rlcore.experiments.acceptance.integral_rl import policy_iteration as policy_iteration
