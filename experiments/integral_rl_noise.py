@@ -33,7 +33,7 @@ class Setting(NamedTuple):
     """How the third-order system is sampled."""
 
     window: float  # T [s]
-    count: int  # windows one after the other, from each of seven states
+    in_a_row: int  # windows one after the other, from each of seven states
     nodes: int
 
     @property
@@ -60,8 +60,9 @@ PRESETS = {"quick": Config(), "paper": Config(trials=999)}
 def learn(rule: str, setting: Setting, noise: float, trials: int, seed: int) -> Tensor:
     """|P - P*| after 12 policy iterations from u = 0, one for each draw [trials]; inf where a gain destabilised."""
     check_not_negative("noise", noise)
-    problem = task(ThirdOrderLinear(dtype=torch.float64))
-    env, n, S = problem.env, problem.env.spec.state_dim, len(problem.starts)
+    env = ThirdOrderLinear(dtype=torch.float64)
+    problem = task(env)
+    n, S = env.spec.state_dim, len(problem.starts)
     window, count, nodes = setting
     quadrature = RULES[rule](window).at(torch.linspace(0.0, window, nodes, dtype=torch.float64))
     places = (nodes - 1) * torch.arange(count)[:, None] + torch.arange(nodes)  # [count, N] on the path
