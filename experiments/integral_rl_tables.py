@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from rlcore.agents.integral_rl import IntegralRl, OwnNodes, evaluate_policy
+from rlcore.agents.integral_rl import IntegralRlConfig, OwnNodes, evaluate_policy
 from rlcore.envs.affine import ControlAffine, CosineInput, SineSystem, ThirdOrderLinear
 from rlcore.experiments.integral_rl_tasks import RULES, Learned, Task, iterate, task
 from rlcore.functional.quadrature import Quadrature, Rule, SquaredExponential, clenshaw_curtis, gauss_legendre
@@ -61,10 +61,14 @@ def errors(name: str, window: float, nodes: int) -> dict[str, float]:
 
 
 def spectral_error(rule: str, window: float, nodes: int) -> float:
-    """The same on the third-order task, for one of the rules that choose their nodes or have no finite order."""
+    """The same on the third-order task, for one of the rules that choose their nodes or have no finite order.
+
+    The guard asks for less than usual: three Gauss nodes at T = 1 s go through a V that falls by only 0.2 of the cost.
+    """
     chosen, third = SPECTRAL[rule](window, nodes), problem("third order")
     places = chosen.places if isinstance(chosen, OwnNodes) else nodes
-    found = iterate(third, [chosen], window=window, count=WINDOWS[window], nodes=places, iterations=ITERATIONS)
+    lenient, count = IntegralRlConfig(least_decrease=0.1), WINDOWS[window]
+    found = iterate(third, [chosen], window=window, count=count, nodes=places, iterations=ITERATIONS, config=lenient)
     return float(third.error(found.weights))
 
 
@@ -83,9 +87,3 @@ def first_order(name: str, window: float, nodes: int) -> Tensor:
         off = evaluation.integral - (ends[..., 0] - ends[..., 1])
         predicted.append(evaluation.fit.pseudo_inverse @ off)
     return torch.stack(predicted)
-
-
-def optimal_agent(name: str, rule: Rule) -> IntegralRl:
-    """An agent that acts optimally, to evaluate windows of the optimal loop."""
-    found = problem(name)
-    return IntegralRl(found.basis, found.known, rule, found.env.optimal_weights)

@@ -31,7 +31,7 @@ class IntegralRlConfig:
 
     discount_rate: float = 0.0
     """beta [1/s]."""
-    least_decrease: float = 0.1
+    least_decrease: float = 0.5
     """Under a new policy the former V must fall over every window by this share of its cost; exact: at least 1."""
     largest_spread: float = 0.5
     """Largest standard deviation of a window's integral beside the integral."""

@@ -11,6 +11,7 @@ from rlcore.envs.affine import CubicDecay, SineSystem
 from rlcore.errors import ConfigError, NumericsError, ShapeError
 from rlcore.functional.bases import Features, Monomials, curvature, half_vector, quadratic, symmetric
 from rlcore.functional.least_squares import least_squares
+from rlcore.functional.saturation import excess_cost, saturated_cost
 from rlcore.simulation import Feedback, LinearPaths, SmoothPaths
 
 ZERO = Feedback(lambda x: torch.zeros_like(x[..., :1]))
@@ -134,3 +135,22 @@ def test_rank_is_lost_where_columns_depend_and_told_by_row():
         least_squares(normal(3, 4), normal(3))
     with pytest.raises(ShapeError, match="target"):
         least_squares(normal(5, 4), normal(6))
+
+
+@pytest.mark.parametrize("bound", [0.5, 3.0, math.inf])
+def test_the_excess_of_an_action_is_what_the_costs_differ_by(bound):
+    """grad V*'g (u - u*) + W(u) - W(u*), where W'(u*) = -grad V*'g; and nothing cancels for u near u*."""
+    weight = torch.diag(torch.tensor([2.0, 0.5], dtype=torch.float64))
+    u, best = torch.tensor([0.3, -0.2], dtype=torch.float64), torch.tensor([-0.1, 0.45], dtype=torch.float64)
+    if math.isinf(bound):
+        slope, cost = 2.0 * weight.diagonal() * best, lambda v: (weight.diagonal() * v**2).sum(-1)
+    else:
+        slope = 2.0 * bound * weight.diagonal() * torch.atanh(best / bound)
+        cost = lambda v: saturated_cost(v, weight.diagonal(), bound)  # noqa: E731
+    expected = cost(u) - cost(best) - (slope * (u - best)).sum()
+    torch.testing.assert_close(excess_cost(u, best, weight, bound), expected, rtol=1e-6, atol=0.0)
+    near = best + torch.tensor([1e-9, -2e-9], dtype=torch.float64)
+    bend = weight.diagonal() / (1.0 - (best / bound) ** 2)  # half of W''
+    torch.testing.assert_close(
+        excess_cost(near, best, weight, bound), (bend * (near - best) ** 2).sum(), rtol=1e-6, atol=0.0
+    )

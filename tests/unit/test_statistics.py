@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 
 from rlcore.errors import ConfigError, ShapeError
-from rlcore.reporting.statistics import interquartile_mean, mean, stratified_bootstrap, summarise
+from rlcore.reporting.statistics import fitted_slope, interquartile_mean, mean, stratified_bootstrap, summarise
 
 
 @pytest.mark.parametrize("runs", [1, 2, 3, 4, 5, 7, 10, 101])
@@ -63,3 +63,15 @@ def test_bad_input() -> None:
         stratified_bootstrap(np.zeros((0, 2)))
     with pytest.raises(ConfigError, match="level"):
         stratified_bootstrap([1.0], level=1.0)
+
+
+def test_a_slope_is_fitted_with_its_interval() -> None:
+    x = np.array([4.0, 8.0, 16.0, 32.0])
+    exact = fitted_slope(x, 3.0 * x**-4)
+    assert exact.exponent == pytest.approx(-4.0)
+    assert exact.half_width == pytest.approx(0.0, abs=1e-6)
+    noisy = fitted_slope(x, 3.0 * x**-4 * np.array([1.1, 0.9, 1.1, 0.9]))
+    assert abs(noisy.exponent + 4.0) < noisy.half_width < 1.0
+    assert np.isnan(fitted_slope(x, [np.nan, 2.0, 1.0, 0.0]).half_width)
+    with pytest.raises(ConfigError, match="two positive points"):
+        fitted_slope(x, [np.nan, 1.0, 0.0, -1.0])
