@@ -144,7 +144,7 @@ class BigQSarsa(Agent[Transitions]):
         self.elapsed += config.update_interval
         return {
             "train/residual_mean": delta.mean(),
-            "train/residual_sd": delta.std(),
+            "train/residual_sd": delta.std(correction=0),
             "train/average_reward": self.average_reward,
             "train/learning_rate": config.q_rate * decay,
         }

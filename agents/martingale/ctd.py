@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rlcore.agents.martingale.online import check_alive
 from rlcore.checks import check_not_negative, check_positive
 from rlcore.data import Trajectory
 from rlcore.errors import ConfigError
@@ -46,6 +47,11 @@ class CtdConfig:
             raise ConfigError(
                 f"an ergodic problem has discount_rate 0, got {self.discount_rate}; choose one of the two"
             )
+
+
+def remedy() -> str:
+    """What to change when it diverges."""
+    return "lower learning_rate, or weight the test functions, Weighted(bounded(0.1)), if the states have heavy tails"
 
 
 class Ctd(Agent[Trajectory]):
@@ -79,6 +85,7 @@ class Ctd(Agent[Trajectory]):
             earned = self.rule.earned(batch) - self.average_reward.to(batch.reward.dtype) * batch.dt.unsqueeze(1)
             delta = (self.rule.change(self.value, batch) + earned) * self.rule.usable(batch)  # [K, B]
             weight = self.test.adjoint(delta, batch)
+        check_alive("CTD", delta, batch.dt.sum() * delta.shape[1], self.elapsed, remedy)
         loss = -(self.value(batch.obs[:-1]) * weight).sum(0).mean()  # its gradient is -xi delta
         optimizer = self.optimizers["value"]
         rate = self.config.learning_rate * (float(log_decay(self.elapsed)) if self.config.decay else 1.0)
@@ -138,6 +145,7 @@ class CtdOnline(Agent[Trajectory]):
             alive = batch.alive[k]
             before, after = self.value(batch.obs[k]), self.value(batch.obs[k + 1]) * ~batch.terminated[k]
             delta = (after - before * (1.0 + config.discount_rate * dt) + batch.reward[k]) * alive  # [B]
+            check_alive("CTD", delta, delta.new_tensor(dt * len(delta)), self.elapsed, remedy)
             rate = config.learning_rate * (float(log_decay(self.elapsed)) if config.decay else 1.0)
             step_along(self.value, rate * (self.trace * delta.unsqueeze(1)).mean(0))
             self.trace = self.trace * ~batch.terminated[k].unsqueeze(1)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rlcore.agents.martingale.online import check_alive
 from rlcore.checks import check_not_negative, check_positive
 from rlcore.data import Trajectory
 from rlcore.functional.increments import Increments, Left, check_times, per_step
@@ -69,6 +70,7 @@ class GradientTd(Agent[Trajectory]):
     """GTD2 or TDC for value functions with few parameters, on batches [K, B]: sum over k, mean over paths."""
 
     helper: Tensor  # u [p]
+    elapsed: Tensor  # [] s
 
     def __init__(
         self,
@@ -82,6 +84,7 @@ class GradientTd(Agent[Trajectory]):
         super().__init__()
         self.policy, self.value, self.config, self.direction = policy, value, config, direction
         self.rule = rule(config.discount_rate)
+        self.register_buffer("elapsed", torch.zeros((), dtype=torch.float64))
         first = next(value.parameters())
         self.register_buffer("helper", first.new_zeros(sum(p.numel() for p in value.parameters())).detach())
 
@@ -95,8 +98,11 @@ class GradientTd(Agent[Trajectory]):
         xi = per_sample_gradient(self.value, batch.obs[:-1]) * usable  # [K, B, p]
         slope = self.rule.change(lambda obs: per_sample_gradient(self.value, obs), batch) * usable
         delta = (self.rule.change(self.value, batch) + self.rule.earned(batch)).unsqueeze(-1) * usable  # [K, B, 1]
+        seconds = batch.dt.sum() * delta.shape[1]
+        check_alive("gradient TD", delta, seconds, self.elapsed, lambda: "lower learning_rate and helper_rate")
         dt = per_step(batch.dt, xi)  # [K, 1, 1]
         along = (xi @ self.helper).unsqueeze(-1)  # [K, B, 1]
         step_along(self.value, self.config.learning_rate * self.direction(xi, slope, delta, along, dt).sum(0).mean(0))
         self.helper += self.config.helper_rate * (xi * (delta - along * dt)).sum(0).mean(0)
+        self.elapsed += batch.dt.sum()
         return {"train/residual_mean": delta.mean(), "train/helper_norm": self.helper.norm()}

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from rlcore.agents.martingale.least_squares import Features, NormalEquations, blocks
 from rlcore.checks import check_not_negative, check_positive
 from rlcore.data import Trajectory
+from rlcore.errors import NumericsError
 from rlcore.functional.increments import check_times
 from rlcore.functional.martingale import reward_to_go
 from rlcore.training.agent import Agent, Metrics
@@ -110,6 +111,10 @@ class MartingaleLoss(Agent[Trajectory]):
         to_go, weight = targets(batch, self.config.discount_rate, self.tail)
         error = to_go - self.value(batch.obs[:-1])  # [K, B]
         loss = 0.5 * (weight * error**2).sum(0).mean()
+        if not bool(loss.isfinite()):
+            raise NumericsError(
+                f"the martingale loss diverged: it must be finite, got {float(loss)}; lower learning_rate"
+            )
         self.optimizers["value"].zero_grad()
         loss.backward()
         self.optimizers["value"].step()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rlcore.agents.martingale.least_squares import Features, NormalEquations, blocks, evaluated, regressors
+from rlcore.agents.martingale.online import check_alive
 from rlcore.checks import check_not_negative, check_positive
 from rlcore.data import Trajectory
 from rlcore.functional.increments import Increments, Left, check_times, per_step
@@ -97,6 +98,8 @@ class Mstde(Agent[Trajectory]):
     def update(self, batch: Trajectory) -> Metrics:
         check_times(batch)
         delta = (self.rule.change(self.value, batch) + self.rule.earned(batch)) * self.rule.usable(batch)  # [K, B]
+        seconds = batch.dt.sum() * delta.shape[1]
+        check_alive("the residual gradient", delta.detach(), seconds, None, lambda: "lower learning_rate")
         loss: Tensor = 0.5 * (delta**2 / per_step(batch.dt, delta)).sum(0).mean()
         self.optimizers["value"].zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

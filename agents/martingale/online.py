@@ -1,4 +1,4 @@
-"""What the online agents share: steps of stochastic approximation in physical time, and a clear end when they diverge.
+"""Steps of stochastic approximation in physical time, and a clear end when they diverge.
 
     parameters += rate interval l(t) (sum_k xi_k delta_k) / (sum_k dt_k)
 
@@ -50,11 +50,12 @@ def climb(optimizer: Optimizer, objective: Tensor, seconds_per_step: float, grad
     optimizer.step()
 
 
-def check_alive(name: str, delta: Tensor, seconds: Tensor, elapsed: Tensor, why: Callable[[], str]) -> None:
+def check_alive(name: str, delta: Tensor, seconds: Tensor, elapsed: Tensor | None, why: Callable[[], str]) -> None:
     """Raise a `NumericsError` when the residuals are no longer numbers, or are beyond all bounds."""
     size = float(delta.abs().sum() / seconds)
     if not size < EXPLODED:
+        after = "" if elapsed is None else f" after {float(elapsed):.6g} s per path"
         raise NumericsError(
-            f"{name} diverged after {float(elapsed):.6g} s per path: the mean residual must stay below "
+            f"{name} diverged{after}: the mean residual must stay below "
             f"{EXPLODED:.0e} per second, got {size:.3g}; {why()}"
         )

@@ -29,7 +29,7 @@ from rlcore.data import Transitions
 from rlcore.errors import ConfigError
 from rlcore.functional.martingale import increment, log_decay
 from rlcore.nn.gradients import per_sample_gradient
-from rlcore.nn.quadratic_q import BoxQuadraticQ, QuadraticQ
+from rlcore.nn.quadratic_q import BoxQuadraticQ, QuadraticQ, check_normalised, normalised_by_construction
 from rlcore.training.agent import Agent, Metrics
 
 Weight = Callable[[Tensor, Tensor], Tensor]  # [*, d], [*, m] -> [*]
@@ -74,7 +74,8 @@ class QLearningConfig:
 class QLearning(Agent[Transitions]):
     """Ergodic or discounted q-learning with a q-function that is quadratic in the action.
 
-    `weight`, such as `bounded_weight(0.1)`, is for behaviour under which the state has heavy tails.
+    A q of your own needs `temperature`, `noise_dim`, `act` and `int exp(q / gamma) da = 1`, which is checked on the
+    first batch. `weight`, such as `bounded_weight(0.1)`, is for behaviour under which the state has heavy tails.
     Raises `NumericsError` when it diverges.
     """
 
@@ -100,6 +101,7 @@ class QLearning(Agent[Transitions]):
             check_positive(name, getattr(config, name))
         self.value, self.q, self.config, self.weight = value, q, config, weight
         self.noise_dim = q.noise_dim
+        self.normalised = normalised_by_construction(q)  # another form is looked at with the first batch
         self.target = copy.deepcopy(value).requires_grad_(False) if config.target_time else None
         size = sum(parameter.numel() for parameter in value.parameters())
         self.tests = TestFunctionShare(size) if config.watch else None
@@ -124,6 +126,9 @@ class QLearning(Agent[Transitions]):
 
     def update(self, batch: Transitions) -> Metrics:
         config = self.config
+        if not self.normalised:
+            check_normalised(self.q, batch.obs)
+            self.normalised = True
         tests, delta = self.residual(batch)
         weight = 1.0 if self.weight is None else self.weight(batch.obs, batch.action)
         seconds = batch.dt.sum()
@@ -146,7 +151,7 @@ class QLearning(Agent[Transitions]):
         self.elapsed += config.update_interval
         metrics: dict[str, Tensor | float] = {
             "train/residual_mean": delta.mean(),
-            "train/residual_sd": delta.std(),
+            "train/residual_sd": delta.std(correction=0),
             "train/average_reward": self.average_reward,
             "train/learning_rate": config.q_rate * decay,
         }

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rlcore.checks import check_positive
-from rlcore.errors import ConfigError
+from rlcore.errors import ConfigError, NumericsError
 from rlcore.functional import truncated
 
 
@@ -77,3 +77,35 @@ class BoxQuadraticQ(nn.Module):
         if noise is None:
             return mean.clamp(self.low, self.high)  # the mode
         return truncated.sample(noise, mean, scale, self.low, self.high)
+
+
+NormalisedPolicy = QuadraticQ | BoxQuadraticQ
+
+
+def normalised_by_construction(q: nn.Module) -> bool:
+    """Whether q is one of the forms above, its formula included."""
+    return type(q).forward in (QuadraticQ.forward, BoxQuadraticQ.forward)
+
+
+@torch.no_grad()
+def check_normalised(q: NormalisedPolicy, obs: Tensor, samples: int = 1 << 13) -> None:  # [N, d]
+    """Raise unless int exp(q(x, a) / gamma) da = 1 at these states, for a q of the user's own.
+
+    The integral is importance-sampled from the normal law fitted to the q's own actions, half as wide again.
+    """
+    rows = obs.reshape(-1, obs.shape[-1])[:4]
+    generator = torch.Generator().manual_seed(0)
+    draw = torch.randn(2, samples, 1, q.noise_dim, generator=generator).to(rows)
+    here = rows.expand(samples, *rows.shape)
+    own = q.act(here, draw[0].expand(-1, len(rows), -1))  # [S, N, m]
+    scale = 1.5 * own.std(0) + 1e-6
+    z = draw[1].expand(-1, len(rows), -1)
+    log_proposal = -(0.5 * z**2 + scale.log() + 0.5 * math.log(2.0 * math.pi)).sum(-1)
+    ratio = torch.exp(q(here, own.mean(0) + scale * z) / q.temperature - log_proposal)  # [S, N]
+    mass, error = ratio.mean(0), ratio.std(0) / math.sqrt(samples)
+    wrong = ~((mass - 1.0).abs() <= 0.05 + 5.0 * error)
+    if bool(wrong.any()):
+        raise NumericsError(
+            f"q must satisfy int exp(q(x, a) / gamma) da = 1, got {float(mass[wrong][0]):.3g} at a state of the data; "
+            "subtract gamma log of that integral from it, use QuadraticQ, or NormalisedQ with networks"
+        )

@@ -9,10 +9,24 @@ import numpy as np
 import pytest
 import torch
 from scipy import integrate, stats
-from torch import Tensor
+from torch import Tensor, nn
 
-from rlcore.agents.martingale import Clstd, ClstdConfig, Ctd, CtdConfig, QLearning, QLearningConfig
-from rlcore.data import ReplayBuffer
+from rlcore.agents.martingale import (
+    Clstd,
+    ClstdConfig,
+    Ctd,
+    CtdConfig,
+    CtdOnline,
+    GradientTd,
+    GradientTdConfig,
+    MartingaleLoss,
+    MartingaleLossConfig,
+    Mstde,
+    MstdeConfig,
+    QLearning,
+    QLearningConfig,
+)
+from rlcore.data import ReplayBuffer, Trajectory
 from rlcore.envs.control.lqr import ERGODIC, LQ_B, ScalarLqr
 from rlcore.envs.control.ornstein_uhlenbeck import OrnsteinUhlenbeck, OrnsteinUhlenbeckConfig
 from rlcore.errors import ConfigError, NumericsError
@@ -22,7 +36,7 @@ from rlcore.functional import truncated
 from rlcore.nn.mlp import LinearInFeatures
 from rlcore.nn.quadratic_q import BoxQuadraticQ, QuadraticQ
 from rlcore.simulation import GaussianFeedback, begin, rollout, rollout_with_reset
-from rlcore.training import PathSource, ReplaySource, RolloutSource
+from rlcore.training import PathSource, ReplaySource, RolloutSource, Source
 
 
 def squares(x: Tensor) -> Tensor:
@@ -179,3 +193,55 @@ def test_trajectory_of_a_policy_agent_feeds_an_evaluator() -> None:
     truth = exact.K.item() / 2
     assert float(agent.theta[0]) == pytest.approx(truth, rel=0.06)
     assert rollout(env, agent, begin(env, 2, seed=0), 3)[0].reward.shape == (3, 2)
+
+
+class Quartic(nn.Module):
+    """q(x, a) = -a^4 - gamma log of its integral, or without the last term; a = (gamma G)^(1/4), G of a Gamma law."""
+
+    def __init__(self, temperature: float, shift: float) -> None:
+        super().__init__()
+        self.temperature, self.noise_dim = temperature, 1
+        mass = 2.0 * math.gamma(1.25) * temperature**0.25  # int exp(-a^4 / gamma) da
+        self.shift = nn.Parameter(torch.tensor(shift - temperature * math.log(mass)))
+
+    def forward(self, obs: Tensor, action: Tensor) -> Tensor:
+        return self.shift - (action**4).sum(-1)
+
+    def act(self, obs: Tensor, noise: Tensor | None) -> Tensor:
+        uniform = torch.special.ndtr(torch.zeros_like(obs) if noise is None else noise)
+        drawn = stats.gamma(0.25).ppf((2.0 * uniform - 1.0).abs().numpy()) * self.temperature
+        return torch.sign(uniform - 0.5) * torch.as_tensor(drawn, dtype=obs.dtype) ** 0.25
+
+
+def test_a_q_that_breaks_the_constraint_is_refused() -> None:
+    env = ScalarLqr(replace(ERGODIC, dt=0.1), dtype=torch.float64)
+    for shift in (0.0, 0.2):
+        value = LinearInFeatures(lambda x: torch.cat([0.5 * x**2, x], -1), 2, dtype=torch.float64)
+        agent = QLearning(value, Quartic(0.3, shift).double(), QLearningConfig())  # type: ignore[arg-type]
+        source = RolloutSource(env, 64, 2, seed=0)
+        if not shift:
+            agent.learn(source, 2)
+            continue
+        with pytest.raises(NumericsError, match=r"iteration 1 of 2.*int exp\(q\(x, a\) / gamma\) da = 1, got 1\.9"):
+            agent.learn(source, 2)
+
+
+def test_a_gradient_method_that_diverges_says_when_and_what_to_change() -> None:
+    batch = balanced_steps(0.1, exponent=8)
+
+    def value() -> LinearInFeatures:
+        return LinearInFeatures(squares, 2, dtype=torch.float64)
+
+    class Same(Source[Trajectory]):
+        def next(self, policy: object) -> Trajectory:
+            return batch
+
+    for agent in (
+        Ctd(torch.zeros_like, value(), CtdConfig(learning_rate=1e4, decay=False)),
+        CtdOnline(torch.zeros_like, value(), CtdConfig(learning_rate=1e4, decay=False), trace_decay=0.0),
+        GradientTd(torch.zeros_like, value(), GradientTdConfig(0.5, 1e4, 1e4)),
+        Mstde(torch.zeros_like, value(), MstdeConfig(0.5, 1e4)),
+        MartingaleLoss(torch.zeros_like, value(), MartingaleLossConfig(0.5, 1e4)),
+    ):
+        with pytest.raises(NumericsError, match=r"iteration \d+ of 500, phase 'learn': .* diverged.*got .*lower"):
+            agent.learn(Same(), 500)
