@@ -20,8 +20,8 @@ from typing import Literal, get_args
 from rlcore.agents.actor_critic.wsrl import FineTuning
 from rlcore.data import Transitions, summary
 from rlcore.errors import ConfigError, NumericsError, unknown_name
-from rlcore.experiments.runner_history import ROBOTS, make_robot, mean_return, play, spaces_of, time_of, train
-from rlcore.interop.minari_write import About, write_minari
+from rlcore.experiments.runner_history import ROBOTS, earned, make_robot, play, spaces_of, time_of, train
+from rlcore.interop.minari_write import About, check_root, size_label, write_minari
 from rlcore.reporting.tables import print_rows
 from rlcore.seeding import derive_seed
 from rlcore.simulation.policy import Policy, UniformPolicy
@@ -99,7 +99,7 @@ def generate(robot: str, config: Config, seed: int, recorder: Recorder = SILENT)
         steps = -(-config.steps // config.copies)
         return play(policy, robot, config.copies, steps, derive_seed(seed, f"{robot}/{kind}"))
 
-    low = mean_return(uniform, robot, derive_seed(seed, f"{robot}/low"))
+    low = earned(uniform, robot, derive_seed(seed, f"{robot}/low"))
     sets: dict[str, Transitions] = {}
     if "random" in config.kinds:
         sets["random"] = record(uniform, "random")
@@ -126,6 +126,7 @@ def generate(robot: str, config: Config, seed: int, recorder: Recorder = SILENT)
 def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, float]:
     """Make the sets of each robot, write them, and say what is in them."""
     check(config)
+    check_root(config.root or None)
     found: dict[str, float] = {}
     table: list[Sequence[str]] = []
     for robot in config.robots:
@@ -134,7 +135,7 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
         if made.high is not None:
             found[f"{robot}/expert_return"] = made.high
         for kind, rows in made.rows.items():
-            name = f"locomotion/{robot.lower()}-{kind}-{len(rows) // 1000}k-seed{seed}-v0"
+            name = f"locomotion/{robot.lower()}-{kind}-{size_label(len(rows))}-seed{seed}-v0"
             about = About(
                 dt=time_of(robot)[0],
                 seed=seed,

@@ -24,7 +24,7 @@ from rlcore.envs.maze import LAYOUTS, Layout, PointMaze, PointMazeConfig, Waypoi
 from rlcore.envs.maze.point_maze import GOAL_RADIUS
 from rlcore.errors import ConfigError
 from rlcore.experiments.maze_figures import coverage, draw_visits
-from rlcore.interop.minari_write import About, write_minari
+from rlcore.interop.minari_write import About, check_root, size_label, write_minari
 from rlcore.reporting.tables import print_rows
 from rlcore.simulation import ControlSpec, Environment, EnvState, begin, rollout_with_reset
 from rlcore.training.recorder import SILENT, Recorder
@@ -126,13 +126,14 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
     for maze in config.mazes:
         for kind in config.kinds:
             check(config, maze, kind)
+    check_root(config.root or None)
     found: dict[str, float] = {}
     table: list[Sequence[str]] = []
     drawn: dict[str, tuple[Transitions, Layout]] = {}
     for maze in config.mazes:
         for kind in config.kinds:
             rows = generate(maze, kind, config, seed)
-            name = f"point-maze/{maze}-{kind}-{config.steps // 1000}k-seed{seed}-v0"
+            name = f"point-maze/{maze}-{kind}-{size_label(config.steps)}-seed{seed}-v0"
             env = gymnasium.make(f"rlcore.envs:{ID}", **collection(maze, kind, config))
             eval_env = gymnasium.make(f"rlcore.envs:{ID}", maze=task(maze, kind), dt=config.dt)
             about = About(

@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
-import torch
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rlcore.agents.actor_critic import SAC, DataSpaces, SacRedq
 from rlcore.agents.actor_critic.wsrl import FineTuning, fine_tuning
-from rlcore.data import Transitions, in_order
+from rlcore.data import Transitions
 from rlcore.envs.robotics.locomotion import TASKS, load_robot
 from rlcore.errors import unknown_name
-from rlcore.interop.gym_source import GymSource
+from rlcore.interop.recording import copies_of, mean_return, record
 from rlcore.seeding import Streams, derive_seed
 from rlcore.simulation.policy import Policy
 from rlcore.training import ReplaySource
@@ -47,28 +45,15 @@ def spaces_of(robot: str) -> DataSpaces:
     return DataSpaces(observation, action)
 
 
-def source_of(robot: str, copies: int, steps_per_call: int, seed: int) -> GymSource:
-    """Copies of a robot, `steps_per_call` steps of each per call."""
-    envs = SyncVectorEnv([lambda: make_robot(robot)] * copies, autoreset_mode=AutoresetMode.SAME_STEP)
+def play(policy: Policy, robot: str, copies: int, steps: int, seed: int) -> Transitions:
+    """What a policy does in `steps` steps of each copy: rows in order."""
     dt, rate = time_of(robot)
-    return GymSource(envs, dt=dt, discount_rate=rate, seed=seed % 2**31, steps_per_call=steps_per_call)
+    return record(policy, lambda: make_robot(robot), copies=copies, steps=steps, dt=dt, discount_rate=rate, seed=seed)
 
 
-def play(policy: Policy, robot: str, copies: int, steps: int, seed: int) -> Transitions:  # -> rows in order
-    """What a policy does, with its noise, in `steps` steps of each copy."""
-    rows = source_of(robot, copies, steps, seed).next(policy)
-    return in_order(rows.map(lambda x: x.view(steps, copies, *x.shape[1:])))
-
-
-def mean_return(policy: Policy, robot: str, seed: int) -> float:
-    """Undiscounted, of a policy with its noise, over the first episode of each of `EPISODES` copies."""
-    source = source_of(robot, EPISODES, 1, seed)
-    earned, running = torch.zeros(EPISODES, dtype=torch.float64), torch.ones(EPISODES, dtype=torch.bool)
-    while bool(running.any()):
-        step = source.next(policy)
-        earned += step.reward * running
-        running &= ~step.extras["last"]
-    return float(earned.mean())
+def earned(policy: Policy, robot: str, seed: int) -> float:
+    """Mean return of a policy over `EPISODES` episodes."""
+    return mean_return(policy, lambda: make_robot(robot), episodes=EPISODES, seed=seed)
 
 
 class History:
@@ -79,7 +64,7 @@ class History:
         self.kept: list[dict[str, Any]] = []
 
     def __call__(self) -> Mapping[str, float]:
-        found = mean_return(self.agent, self.robot, self.seed + len(self.kept))
+        found = earned(self.agent, self.robot, self.seed + len(self.kept))
         weights = {name: value.clone() for name, value in self.agent.networks.policy.state_dict().items()}
         self.kept.append({"steps": self.source.steps, "return": found, "policy": weights})
         return {"eval/return": found}
@@ -109,7 +94,9 @@ def train(robot: str, lengths: FineTuning, evaluate_every: int, seed: int, recor
     """One run of SAC with default settings, beginning with what its untrained policy does."""
     spaces = spaces_of(robot)
     agent = SacRedq(spaces, SAC, seed=derive_seed(seed, f"{robot}/agent"))
-    feed = source_of(robot, 1, 1, derive_seed(seed, f"{robot}/train"))
+    dt, rate = time_of(robot)
+    own = derive_seed(seed, f"{robot}/train")
+    feed = copies_of(lambda: make_robot(robot), 1, dt=dt, discount_rate=rate, seed=own)
     streams = Streams(derive_seed(seed, f"{robot}/streams"))
     phases = fine_tuning(agent.update, feed, lengths, streams=streams)
     source = phases[0].source

@@ -93,6 +93,20 @@ def write_minari(
     return folder
 
 
+def check_root(root: str | os.PathLike[str] | None = None) -> None:
+    """Raise unless sets can be written there; to be called before long work."""
+    minari = load_minari()
+    folder = (minari.storage.get_dataset_path() if root is None else Path(root)).absolute()
+    ancestor = next(p for p in (folder, *folder.parents) if p.exists())
+    if not ancestor.is_dir() or not os.access(ancestor, os.W_OK | os.X_OK):
+        raise FolderError(f"cannot write to {folder}: {ancestor} is not a writable folder; choose another root")
+
+
+def size_label(rows: int) -> str:
+    """How the number of rows stands in an id: 640, 20k, 1000k."""
+    return f"{rows // 1000}k" if rows >= 1000 else str(rows)
+
+
 def check_fits(dataset_id: str, batch: Transitions, env: gymnasium.Env[Any, Any]) -> None:
     """Raise unless the rows could have come from this environment."""
     spaces = {"obs": env.observation_space, "next_obs": env.observation_space, "action": env.action_space}

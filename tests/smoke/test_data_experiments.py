@@ -46,7 +46,7 @@ def test_random_runners(tmp_path: Path) -> None:
     config = replace(SMALL, robots=("HalfCheetah", "Hopper", "Walker2d"), kinds=("random",), root=str(tmp_path))
     found = locomotion_data.run(config, 0)
     for robot, (d, m) in {"HalfCheetah": (17, 6), "Hopper": (11, 3), "Walker2d": (17, 6)}.items():
-        rows = read_minari(tmp_path / f"locomotion/{robot.lower()}-random-0k-seed0-v0", discount_rate=0.1)
+        rows = read_minari(tmp_path / f"locomotion/{robot.lower()}-random-600-seed0-v0", discount_rate=0.1)
         assert (len(rows), rows.obs.shape[1], rows.action.shape[1]) == (600, d, m)
         assert float(rows.action.abs().mean()) == pytest.approx(0.5, abs=0.03), "uniform in [-1, 1]"
         assert found[f"{robot}-random/terminated"] == (0.0 if robot == "HalfCheetah" else pytest.approx(0.9, abs=0.1))
@@ -58,7 +58,7 @@ def test_learned_runners(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each kind is what it says, whatever little the policies learned: the returns are given here."""
     returns = iter([1.0, 2.0, 5.0, 6.0])  # random, then three moments of the run
     for module in (runner_history, locomotion_data):
-        monkeypatch.setattr(module, "mean_return", lambda *_: next(returns))
+        monkeypatch.setattr(module, "earned", lambda *_: next(returns))
     made = locomotion_data.generate("Hopper", SMALL, seed=1)
     assert (made.low, made.high) == (1.0, 5.0)
     assert set(made.rows) == set(SMALL.kinds)
@@ -69,7 +69,7 @@ def test_learned_runners(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("robotics")
 def test_a_run_that_learned_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (runner_history, locomotion_data):
-        monkeypatch.setattr(module, "mean_return", lambda *_: 1.0)
+        monkeypatch.setattr(module, "earned", lambda *_: 1.0)
     with pytest.raises(NumericsError, match="train longer"):
         locomotion_data.generate("Hopper", SMALL, seed=1)
 
