@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rlcore.data import ReplayBuffer, Transitions
+from rlcore.data import Replay, ReplayBuffer, Transitions
 from rlcore.errors import ConfigError
 from rlcore.seeding import Streams
 from rlcore.training import Phase, ReplaySource, Source
@@ -53,8 +53,12 @@ def fine_tuning(
     streams: Streams,
     seeds: int = 1,
     offline: Transitions | None = None,
+    buffer: Replay | None = None,
 ) -> list[Phase]:
-    """Warm-up and online phase; `feed` gives `steps_per_update` rows of every seed per call, row b of seed b mod S."""
+    """Warm-up and online phase; `feed` gives `steps_per_update` rows of every seed per call, row b of seed b mod S.
+
+    `buffer` replaces the default one, such as by a `ChainedReplay` of half the memory.
+    """
     if min(config.warm_up, config.steps) < 0 or min(config.steps_per_update, config.rows, config.capacity) < 1:
         raise ConfigError("warm_up and steps must not be negative; steps_per_update, rows and capacity be at least 1")
     if not 0.0 <= config.offline_share < 1.0:
@@ -64,10 +68,9 @@ def fine_tuning(
         raise ConfigError("offline_share and the offline rows belong together: give both, or neither")
     calls = [-(-steps // config.steps_per_update) for steps in (config.warm_up, config.steps)]
     capacity = min(config.capacity, sum(calls) * config.steps_per_update)
-    buffer = ReplayBuffer(max(1, capacity) * seeds, seeds=seeds)
-    source: Source[Transitions] = ReplaySource(
-        buffer, config.rows - offline_rows, generator=streams["replay"], feed=feed
-    )
+    buffer = buffer or ReplayBuffer(max(1, capacity) * seeds, seeds=seeds)
+    rows = config.rows - offline_rows
+    source: Source[Transitions] = ReplaySource(buffer, rows, generator=streams["replay"], feed=feed)
     if offline is not None:
         data = DatasetSource(offline, offline_rows, generator=streams["offline"], seeds=seeds)
         source = MixedSource(source, data)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from rlcore.data.batches import Transitions
 from rlcore.errors import CheckpointError, ConfigError, ShapeError
+
+
+class Replay(Protocol):
+    """What a replay source asks of its buffer."""
+
+    def add(self, batch: Transitions) -> None: ...
+    def sample(self, rows: int, *, generator: torch.Generator) -> Transitions: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any], /) -> None: ...
 
 
 class ReplayBuffer:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from rlcore.checks import check_numbers
 from rlcore.data import Transitions
 from rlcore.errors import ConfigError, ShapeError
 from rlcore.simulation.policy import Policy
@@ -84,3 +85,23 @@ def interleave(first: Transitions, second: Transitions) -> Transitions:
 
 
 NAMES = ("obs", "action", "reward", "discount", "next_obs", "dt")
+
+
+class RescaledSource(Source[Transitions]):
+    """Batches of another source with rewards scale r + bias, as `with_returns` makes them of a data set."""
+
+    def __init__(self, source: Source[Transitions], *, scale: float = 1.0, bias: float = 0.0) -> None:
+        check_numbers("scale and bias", scale, bias)
+        self.source, self.scale, self.bias = source, scale, bias
+
+    def next(self, policy: Policy) -> Transitions:
+        batch = self.source.next(policy)
+        self.steps, self.simulated = self.source.steps, self.source.simulated
+        return batch.replace(reward=self.scale * batch.reward + self.bias)
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"source": self.source.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.source.load_state_dict(state["source"])

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from rlcore.data import ReplayBuffer, Trajectory, Transitions
+from rlcore.data import Replay, Trajectory, Transitions
 from rlcore.errors import ConfigError
 from rlcore.simulation.correlated import NoiseFromState, WithCorrelatedNoise
 from rlcore.simulation.environment import Environment, EnvState
@@ -147,7 +147,7 @@ class ReplaySource(Source[Transitions]):
 
     def __init__(
         self,
-        buffer: ReplayBuffer,
+        buffer: Replay,
         rows: int,
         *,
         generator: torch.Generator,

@@ -2,3 +2,4 @@
 
 from rlcore.experiments.acceptance.wsrl import data as data
 from rlcore.experiments.acceptance.wsrl import engineering as engineering
+from rlcore.experiments.acceptance.wsrl import speed as speed

@@ -1,0 +1,58 @@
+"""Speed and memory on the CPU, each beside the way that published code takes, interleaved in one run."""
+
+from __future__ import annotations
+
+import statistics
+
+import torch
+
+from rlcore.data import ChainedReplay, ReplayBuffer, Transitions
+from rlcore.experiments.benchmark import wsrl
+from rlcore.reporting.acceptance import Measurement, at_least, row
+
+SYSTEM = "wsrl"
+ROWS, PATHS, EPISODE = 1_000_000, 1000, 1000
+
+
+def ratio(rates: dict[str, list[float]], ours: str, theirs: str) -> float:
+    """Median over rounds of our rate over theirs."""
+    return statistics.median(a / b for a, b in zip(rates[ours], rates[theirs], strict=True))
+
+
+@row(
+    SYSTEM, "T4", "online step, 10 critics, 4 updates: compiled stack over eager list of modules, one thread", ">= 1.15"
+)
+def online_step() -> Measurement:
+    return at_least(ratio(wsrl.online_rates(), "stacked, compiled", "list of modules"), 1.15)
+
+
+@row(SYSTEM, "T5", "Cal-QL step with 10 critics: evaluating sampled members over evaluating all, one thread", ">= 3")
+def offline_step() -> Measurement:
+    return at_least(ratio(wsrl.offline_rates(rounds=3), "sampled members only", "all members"), 3.0)
+
+
+@row(
+    SYSTEM,
+    "T7",
+    "replay of 10^6 rows of 27 + 8 numbers: GB plain, GB chained; chained over float64 arrays",
+    "<= .3; <= .5",
+)
+def replay_memory() -> Measurement:
+    chained, plain = ChainedReplay(ROWS, paths=PATHS), ReplayBuffer(ROWS)
+    obs, action = torch.zeros(PATHS, 27), torch.zeros(PATHS, 8)
+    zeros, ones = torch.zeros(PATHS), torch.ones(PATHS)
+    for k in range(ROWS // PATHS):
+        after = torch.full((PATHS, 27), float(k + 1))
+        last = torch.full((PATHS,), (k + 1) % EPISODE == 0)
+        step = Transitions(obs, action, zeros, ones, after, ones, {"last": last})
+        chained.add(step)
+        obs = torch.where(last.unsqueeze(1), -1.0, after)
+    plain.add(step)  # it allocates all of its storage at once
+    stored = plain.rows
+    assert stored is not None
+    tensors = (stored.obs, stored.action, stored.reward, stored.discount, stored.next_obs, stored.dt)
+    size = sum(x.nbytes for x in (*tensors, *stored.extras.values())) / 1e9
+    both = 8 * (2 * 27 + 8 + 2) * ROWS / 1e9  # observations twice, action, reward, mask
+    share = chained.nbytes / 1e9 / both
+    got = f"{size:.3f}, {chained.nbytes / 1e9:.3f}; {share:.3f}"
+    return Measurement("<= 0.3, <= 0.3; <= 0.5", got, size <= 0.3 and chained.nbytes <= 0.3e9 and share <= 0.5)
