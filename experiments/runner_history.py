@@ -76,7 +76,9 @@ class History:
 
     def rows_until(self, number: int) -> Transitions:
         """Every step of the run until then, in order."""
-        rows = self.source.buffer.rows
+        buffer = self.source.buffer
+        assert isinstance(buffer, ReplayBuffer)
+        rows = buffer.rows
         assert rows is not None
         rows = rows[: self.kept[number]["steps"]]
         last = rows.extras["last"].clone()
