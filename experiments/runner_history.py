@@ -10,7 +10,7 @@ import gymnasium
 
 from rlcore.agents.actor_critic import SAC, DataSpaces, SacRedq
 from rlcore.agents.actor_critic.wsrl import FineTuning, fine_tuning
-from rlcore.data import Transitions
+from rlcore.data import ReplayBuffer, Transitions
 from rlcore.envs.robotics.locomotion import TASKS, load_robot
 from rlcore.errors import unknown_name
 from rlcore.interop.recording import copies_of, mean_return, record
