@@ -80,10 +80,10 @@ class IntegralRl(Agent[Windows]):
         self.evaluation: Evaluation | None = None
         self.verdict: Verdict | None = None
 
-    def value(self, x: Tensor, weights: Tensor | None = None) -> Tensor:  # [L..., *, n] -> [L..., *]
-        """V(x), a cost."""
+    def value(self, x: Tensor) -> Tensor:  # [L..., *, n] -> [L..., *]
+        """V(x), a cost; its best action is the policy in force."""
         phi = self.basis(x)
-        return (phi * beside(self.weights if weights is None else weights, phi)).sum(-1)
+        return (phi * beside(self.weights, phi)).sum(-1)
 
     def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:  # [L..., *, n] -> [L..., *, m]
         action = self.known.improved_action(obs, self.basis.gradient(obs, self.weights))
@@ -185,14 +185,14 @@ class IntegralRl(Agent[Windows]):
             "train/smallest_singular_value": found.fit.smallest_singular_value.amin(),
             "train/residual": found.residual.amax(),
             "train/change": change.amax(),
-            "train/decrease": verdict.decrease.amin(),
+            "train/decrease": verdict.decrease.nan_to_num(1.0).amin(),  # nothing to compare with at first
             "train/refused": (~verdict.fine).double().mean(),
         }
         if found.deviation is not None and found.weight_bound is not None:
             shown |= {
-                "train/window_deviation": found.deviation.amax(),
-                "train/spread": verdict.spread.amax(),
-                "train/weight_bound": torch.linalg.vector_norm(found.weight_bound, dim=-1).amax(),
+                "train/window_deviation": found.deviation.nan_to_num().amax(),
+                "train/spread": verdict.spread.nan_to_num().amax(),
+                "train/weight_bound": torch.linalg.vector_norm(found.weight_bound.nan_to_num(), dim=-1).amax(),
             }
         return shown
 

@@ -206,3 +206,24 @@ def test_bad_input_is_told_at_the_door(make, kind, message):
     with pytest.raises(kind, match=message) as caught:
         make(third_order())
     assert isinstance(caught.value, RlcoreError)
+
+
+def test_the_guard_refuses_what_diverges_without_it_and_nothing_else():
+    """200 random systems, 5 nodes in 2 s: a few diverge; with the guard no unstable policy ever acts."""
+    problems, count = random_stable(200, 4, 2, seed=5), 200
+    known = linear_quadratic(problems.B, problems.Q, problems.R)
+    starts = torch.randn(count, 8, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    source = ClosedLoopSource(LinearPaths(problems.A, problems.B), starts, window=2.0, count=3, nodes=5)
+    unit = torch.eye(4, dtype=torch.float64).expand(count, 4, 4)
+    ended, unstable = [], torch.zeros(count, dtype=torch.bool)
+    for config in (IntegralRlConfig(least_decrease=-1e300, largest_spread=1e300), IntegralRlConfig()):
+        first = torch.zeros(count, 10, dtype=torch.float64)
+        agent = IntegralRl(quadratic(4), known, IntegratedWiener(2), first, config)
+        for _ in range(14):
+            unstable = largest_real_part(problems.A + problems.B @ agent.act(unit).mT) > 0.0
+            assert config.least_decrease < 0.0 or not bool(unstable.any())
+            agent.update(source.next(agent))
+        assert agent.verdict is not None
+        ended.append(agent.verdict.fine)
+    assert 0 < int((~ended[0]).sum()) < 20
+    assert torch.equal(ended[0], ended[1])
