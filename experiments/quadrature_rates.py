@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rlcore.errors import NumericsError
 from rlcore.functional.quadrature import (
     IntegratedWiener,
     Matern,
@@ -100,8 +101,20 @@ def wave(t: Tensor) -> Tensor:
 WAVE = (1.0 + math.exp(-1.0) * (3.0 * math.sin(3.0) - math.cos(3.0))) / 10.0
 
 
-def smooth_error(quadrature: Quadrature) -> float:
-    """Root mean square of the errors on exp(-t) cos(3t + phase) over eight phases: one alone may vanish by chance."""
+def on_even(rule: Rule) -> Callable[[int], Quadrature]:
+    """The rule as a function of the number of nodes."""
+    return lambda count: rule.at(even(count))
+
+
+def smooth_error(make: Callable[[int], Quadrature], count: int) -> float:
+    """Root mean square of the errors on exp(-t) cos(3t + phase) over eight phases: one alone may vanish by chance.
+
+    nan where the rule refuses, as the squared exponential does for many nodes.
+    """
+    try:
+        quadrature = make(count)
+    except NumericsError:
+        return float("nan")
     phase = torch.arange(8, dtype=torch.float64).unsqueeze(-1) * (math.pi / 8.0)
     rate = complex(-1.0, 3.0)
     exact = (torch.exp(1j * phase) * ((cmath.exp(rate) - 1.0) / rate)).real.squeeze(-1)
@@ -125,8 +138,8 @@ def uneven_errors(rule: Rule, count: int, config: Config, seed: int) -> tuple[fl
 
 def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, float]:
     """Three studies; returns the fitted slopes in N - 1."""
-    smooth = {name: [smooth_error(rule.at(even(n))) for n in config.nodes] for name, rule in GIVEN.items()}
-    smooth |= {name: [smooth_error(make(n)) for n in config.nodes] for name, make in OWN.items()}
+    smooth = {name: [smooth_error(on_even(rule), n) for n in config.nodes] for name, rule in GIVEN.items()}
+    smooth |= {name: [smooth_error(make, n) for n in config.nodes] for name, make in OWN.items()}
     priors = {name: rule for name, rule in GIVEN.items() if name in ORDERS and name not in ("trapezoid", "Simpson")}
     priors["trapezoid"] = IntegratedWiener(0)  # the same weights, with the Wiener process as their prior
     worst = {name: [worst_error(rule.at(even(n))) for n in config.nodes] for name, rule in priors.items()}

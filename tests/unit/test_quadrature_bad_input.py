@@ -120,6 +120,7 @@ def test_too_few_nodes_for_the_mean():
     lambda: NaturalSpline(4),
     lambda: SquaredExponential(-1.0),
     lambda: SquaredExponential(0.01).at(NODES),
+    lambda: SquaredExponential(1.0).at(torch.linspace(0.0, 1.0, 33, dtype=torch.float64)),
     lambda: gauss_legendre(0),
     lambda: gauss_legendre(3, 1.0, 1.0),
     lambda: clenshaw_curtis(1),

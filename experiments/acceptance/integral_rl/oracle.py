@@ -107,3 +107,69 @@ def relative_errors(weights: Sequence[float], variance: float, exact: tuple[Numb
     with mpmath.workdps(60):
         off = max(abs(mpmath.mpf(got) - true) for got, true in zip(weights, exact[0], strict=True))
         return float(off / max(abs(true) for true in exact[0])), float(abs(mpmath.mpf(variance) / exact[1] - 1))
+
+
+def matern_filter_oracle(
+    order: int, length_scale: float, count: int, step: float, *, digits: int = 100
+) -> tuple[Numbers, Any]:
+    """Weights and variance on `count` nodes that are exactly `step` apart, for as many nodes as one likes: O(N).
+
+    An ordinary Kalman filter on covariances, where digits make up for its cancellations, and its adjoint.
+    """
+    with mpmath.workdps(digits):
+        n = order + 2  # the derivatives of l, and its integral
+        rate = mpmath.sqrt(2 * order + 1) / mpmath.mpf(length_scale)
+        F, noise = np.full((n, n), mpmath.mpf(0)), np.full((n, n), mpmath.mpf(0))
+        for i in range(order):
+            F[i, i + 1] = mpmath.mpf(1)
+        for j in range(order + 1):
+            F[order, j] = -mpmath.binomial(order + 1, j)
+        F[n - 1, 0] = mpmath.mpf(1)
+        noise[order, order] = 2 ** (2 * order + 1) * mpmath.factorial(order) ** 2 / mpmath.factorial(2 * order)
+        A, Q = discrete(F, noise, rate * mpmath.mpf(step), digits)
+        P = np.full((n, n), mpmath.mpf(0))
+        p = matern_coefficients(order)
+        moments = taylor(p, 2 * order)  # of k: the covariance of derivatives i and j is (-1)^i k^(i + j)(0)
+        for i in range(order + 1):
+            for j in range(order + 1):
+                if (i + j) % 2 == 0:
+                    P[i, j] = (-1) ** i * moments[i + j]
+        gains = []
+        for k in range(count):
+            if k:
+                P = A @ P @ A.T + Q
+            gain = P[:, 0] / P[0, 0]
+            P = P - np.outer(gain, P[0])
+            gains.append(gain)
+        v = np.full(n, mpmath.mpf(0))
+        v[-1] = mpmath.mpf(1)
+        weights = []
+        for gain in reversed(gains):
+            weights.append(v @ gain)
+            v[0] -= weights[-1]
+            v = v @ A
+        return np.array(weights[::-1]) / rate, P[-1, -1] / rate**2
+
+
+def taylor(p: list[Any], terms: int) -> list[Any]:
+    """Derivatives 0 to `terms` of exp(-x) P(x) at 0+; the even ones are those of the covariance."""
+    f = mpmath.factorial
+    return [
+        f(m) * sum(p[i] * mpmath.mpf(-1) ** (m - i) / f(m - i) for i in range(min(m, len(p) - 1) + 1))
+        for m in range(terms + 1)
+    ]
+
+
+def discrete(F: Numbers, noise: Numbers, s: Any, digits: int) -> tuple[Numbers, Numbers]:
+    """exp(F s), and int_0^s exp(F r) noise exp(F'r) dr by Van Loan's block exponential, summed as a series."""
+    n = len(F)
+    block = np.full((2 * n, 2 * n), mpmath.mpf(0))
+    block[:n, :n], block[:n, n:], block[n:, n:] = -F * s, noise * s, F.T * s
+    total = term = np.array([[mpmath.mpf(int(i == j)) for j in range(2 * n)] for i in range(2 * n)])
+    k = 0
+    while max(abs(x) for x in term.ravel()) > mpmath.mpf(10) ** (-2 * digits):
+        k += 1
+        term = term @ block / k
+        total = total + term
+    A = total[n:, n:].T
+    return A, A @ total[:n, n:]

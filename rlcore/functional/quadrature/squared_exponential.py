@@ -4,7 +4,8 @@
     w = argmin |sum_i w_i phi(t_i) - int phi|^2 + noise |w|^2,   Var = the minimum
 
 The kernel matrix, whose condition grows faster than exponentially with N, is never formed, and as l grows the solution
-tends to the closed Newton-Cotes rule without any trouble. This kernel has no finite state space, so the cost is O(N^3).
+tends to the closed Newton-Cotes rule: with ten digits on 13 even nodes, eight on 17, five on 21. This kernel has no
+finite state space, so the cost is O(N^3).
 
 Source: Fasshauer and McCourt, SIAM Journal on Scientific Computing 34, 2012, for the flat limit by QR.
 """
@@ -17,9 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlcore.errors import ConfigError
+from rlcore.errors import ConfigError, NumericsError
 from rlcore.functional.quadrature.nodes import Quadrature
 
+STEEPEST = 1e4
+"""Most of sum |w| / T: beyond it neither the weights nor their sum have digits to spare, as from 33 even nodes on."""
 LARGEST = 400
 """Most features: windows beyond some 20 length scales need more than a power series can give."""
 
@@ -48,6 +51,11 @@ def squared_exponential(
     basis, upper = torch.linalg.qr(rows @ free)
     inside = basis.mT @ left.unsqueeze(-1)
     weights = weights + (free @ torch.linalg.solve_triangular(upper, inside, upper=True)).squeeze(-1)
+    if bool((weights.detach().abs().sum(-1) > STEEPEST * (end - start).squeeze(-1)).any()):
+        raise NumericsError(
+            f"the squared-exponential weights of {count} nodes alternate so steeply that rounding would drown the "
+            "integral; take fewer nodes, or Matern(4, length_scale)"
+        )
     residual = left - (basis @ inside).squeeze(-1)
     residual = residual - (basis @ (basis.mT @ residual.unsqueeze(-1))).squeeze(-1)  # what rounding left inside
 
