@@ -5,6 +5,7 @@ from rlcore.agents.integral_rl.agent import IntegralRl, IntegralRlConfig
 from rlcore.agents.integral_rl.error_budget import ErrorBudget, action_bound, error_budget, newton_limit
 from rlcore.agents.integral_rl.guard import Reason, RefusalError, Verdict
 from rlcore.agents.integral_rl.improvement import KnownParts, linear_quadratic
+from rlcore.agents.integral_rl.neural import NeuralIntegralRl, NeuralIntegralRlConfig
 from rlcore.agents.integral_rl.off_policy import OffPolicyConfig, OffPolicyIntegralRl
 from rlcore.agents.integral_rl.policy_evaluation import Evaluation, evaluate_policy, regressors
 from rlcore.agents.integral_rl.rules import OwnNodes, SideBySide
@@ -17,6 +18,8 @@ __all__ = [
     "IntegralRl",
     "IntegralRlConfig",
     "KnownParts",
+    "NeuralIntegralRl",
+    "NeuralIntegralRlConfig",
     "OffPolicyConfig",
     "OffPolicyIntegralRl",
     "OwnNodes",

@@ -8,13 +8,23 @@ from typing import Any
 
 import pytest
 
-from rlcore.experiments import integral_rl_adaptive, integral_rl_noise, integral_rl_off_policy, integral_rl_scale
+from rlcore.experiments import (
+    integral_rl_adaptive,
+    integral_rl_basis,
+    integral_rl_noise,
+    integral_rl_off_policy,
+    integral_rl_scale,
+)
 from rlcore.training.recorder import RunFolder
 
 SMALL: dict[str, tuple[Any, Any]] = {
     "integral_rl_adaptive": (
         integral_rl_adaptive,
         integral_rl_adaptive.Config(rtols=(1e-2, 1e-3), fixed=(5, 17), count=2, iterations=6),
+    ),
+    "integral_rl_basis": (
+        integral_rl_basis,
+        integral_rl_basis.Config(degrees=(2, 4), plane_degrees=(2, 4), widths=(4,), plane_widths=(6,), iterations=3),
     ),
     "integral_rl_noise": (integral_rl_noise, integral_rl_noise.Config(noises=(1e-5, 1e-4), trials=9)),
     "integral_rl_off_policy": (integral_rl_off_policy, integral_rl_off_policy.Config(nodes=(5, 9), count=20)),

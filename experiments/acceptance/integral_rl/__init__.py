@@ -1,6 +1,7 @@
 """What integral reinforcement learning claims: the rows of `rlcore verify integral-rl`, by part."""
 
 from rlcore.experiments.acceptance.integral_rl import adaptive as adaptive
+from rlcore.experiments.acceptance.integral_rl import basis as basis
 from rlcore.experiments.acceptance.integral_rl import error_bars as error_bars
 from rlcore.experiments.acceptance.integral_rl import noise as noise
 from rlcore.experiments.acceptance.integral_rl import off_policy as off_policy

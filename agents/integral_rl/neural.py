@@ -1,0 +1,184 @@
+"""Integral RL with a neural value function, weighted by the error bar of every window.
+
+    min over theta of  sum_j (V(x_j) - e^{-beta T} V(x_j+) - I_j)^2 / s_j^2,   s_j^2 = sd_j^2 + (tolerance I_j)^2
+    u+ = -1/2 R^-1 g'grad V
+
+sd_j is the standard deviation of I_j by Bayesian quadrature; `tolerance` is the relative misfit that the network may
+leave, without which the windows that are known best would count alone. The minimum is found by Gauss and Newton's
+method with Levenberg and Marquardt's damping, in float64. Where V is linear in theta one undamped step is the linear
+policy evaluation, so the same iteration results.
+Source: Cao and Pan, ICLR 2024, for the equation; Marquardt, SIAM Journal 11, 1963, for the damping.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+from torch.func import grad
+
+from rlcore.agents.integral_rl.agent import only_finite
+from rlcore.agents.integral_rl.improvement import KnownParts
+from rlcore.checks import check_integer, check_not_negative, check_positive
+from rlcore.data import Windows
+from rlcore.errors import ConfigError, NumericsError
+from rlcore.functional.bases import StateMap
+from rlcore.functional.quadrature import Rule
+from rlcore.nn.gradients import per_sample_gradient, step_along
+from rlcore.training.agent import Agent, Metrics
+
+LARGEST_DAMPING = 1e8
+
+
+@dataclass(frozen=True)
+class NeuralIntegralRlConfig:
+    """Settings of `NeuralIntegralRl`."""
+
+    discount_rate: float = 0.0
+    """beta [1/s]."""
+    tolerance: float = 1e-3
+    """Relative misfit of a window that counts as much as its standard deviation."""
+    least_decrease: float = 0.1
+    """Under a new policy the former V must fall over every window by this share of its cost; exact: at least 1."""
+    steps: int = 40
+    """Largest number of Gauss-Newton steps in an update."""
+    damping: float = 1e-3
+    """First damping, as a share of the diagonal of the curvature."""
+    stop: float = 1e-3
+    """An update ends at a step that lowers the sum of squares by less than this share."""
+
+
+@final
+class NeuralIntegralRl(Agent[Windows]):
+    """On-policy integral RL with V any differentiable module, [..., n] -> [...], float64.
+
+    The first policy is `law`, or the best action against the module as it comes. An update evaluates the policy that
+    made the windows and improves it. `PositiveDefinite` is the head to take: V > 0 then holds by construction, and what
+    is left to watch is the misfit, `train/misfit` in units of s_j.
+    """
+
+    improvements: Tensor  # int64 []
+
+    def __init__(
+        self,
+        value: nn.Module,
+        known: KnownParts,
+        rule: Rule,
+        config: NeuralIntegralRlConfig = NeuralIntegralRlConfig(),
+        *,
+        law: StateMap | None = None,
+    ) -> None:
+        super().__init__()
+        check_not_negative("discount_rate", config.discount_rate, "1/s")
+        for name in ("tolerance", "damping", "stop"):
+            check_positive(name, getattr(config, name))
+        check_integer("steps", config.steps)
+        if config.steps < 1:
+            raise ConfigError(f"steps must be at least 1, got {config.steps}")
+        self.network = value.double()
+        self.known, self.rule, self.config, self.law = known, rule, config, law
+        self.register_buffer("improvements", torch.zeros((), dtype=torch.int64))
+
+    def value(self, x: Tensor) -> Tensor:  # [..., n] -> [...]
+        """V(x), a cost."""
+        found: Tensor = self.network(x)
+        return found
+
+    def slope(self, x: Tensor) -> Tensor:  # [..., n] -> [..., n]
+        """grad V."""
+        found: Tensor = grad(lambda states: self.network(states).sum())(x)
+        return found
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:
+        if self.law is not None and int(self.improvements) == 0:
+            return self.law(obs)
+        x = obs.double()
+        return self.known.improved_action(x, self.slope(x)).to(obs.dtype)
+
+    @torch.no_grad()
+    def update(self, batch: Windows) -> Metrics:
+        windows, finite = only_finite(batch, 0)
+        if not bool(finite):
+            raise NumericsError(
+                f"update {int(self.improvements) + 1}: the policy must keep the state finite, but a path left for "
+                "infinity; start from a stabilising policy and from more states, or lower the tolerance"
+            )
+        beta = self.config.discount_rate
+        utility = self.known.utility(windows.states, windows.actions) * torch.exp(-beta * windows.elapsed)
+        quadrature = self.rule.at(windows.elapsed)
+        integral, deviation = quadrature.integral(utility), quadrature.deviation(utility)
+        rows = Rows(
+            windows.states[:, 0],
+            windows.states[:, -1],
+            torch.exp(-beta * windows.length),
+            integral,
+            (deviation.square() + (self.config.tolerance * integral).square()).sqrt(),
+        )
+        if int(self.improvements) > 0:
+            self.check_decrease(rows)
+        misfit, steps = self.fit(rows)
+        self.improvements += 1
+        return {
+            "train/misfit": misfit,
+            "train/steps": float(steps),
+            "train/spread": (deviation / integral.abs()).max(),
+            "train/window_deviation": deviation.max(),
+        }
+
+    def check_decrease(self, rows: Rows) -> None:
+        """Raise unless V falls over the windows of the policy improved from it, by their cost at least if exact."""
+        missing = rows.residual(self.network) * rows.scale
+        share = 1.0 + float((missing / torch.maximum(rows.integral, rows.integral.mean())).min())
+        if not share >= self.config.least_decrease:
+            raise NumericsError(
+                f"update {int(self.improvements) + 1}: under the improved policy V must fall over every window by what "
+                f"the window costs, but it fell by {share:.3g} times that; sample more states, or a larger network"
+            )
+
+    def fit(self, rows: Rows) -> tuple[Tensor, int]:
+        """Levenberg and Marquardt's method; the root mean square of the residuals, and the steps that it took."""
+        damping = self.config.damping
+        residual, jacobian = rows.residual(self.network), rows.jacobian(self.network)
+        cost = residual.square().mean()
+        for step in range(1, self.config.steps + 1):
+            curvature = jacobian.mT @ jacobian / len(residual)
+            size = curvature.diagonal().clamp(min=1e-6 * float(curvature.diagonal().max()))
+            slope = jacobian.mT @ residual / len(residual)
+            while True:
+                move = -torch.linalg.solve(curvature + damping * torch.diag(size), slope)
+                step_along(self.network, move)
+                residual = rows.residual(self.network)
+                if bool(residual.square().mean() < cost):
+                    break
+                step_along(self.network, -move)
+                damping *= 4.0
+                if damping > LARGEST_DAMPING:  # rounding is all that is left to gain
+                    return cost.sqrt(), step
+            before, cost = cost, residual.square().mean()
+            if float(cost) > (1.0 - self.config.stop) * float(before):
+                break
+            damping, jacobian = max(damping / 8.0, 1e-12), rows.jacobian(self.network)
+        return cost.sqrt(), step
+
+
+class Rows(NamedTuple):
+    """The windows as equations for V."""
+
+    start: Tensor  # [W, n]
+    end: Tensor  # [W, n]
+    keep: Tensor  # e^{-beta T} []
+    integral: Tensor  # I_j [W]
+    scale: Tensor  # s_j [W]
+
+    def residual(self, value: nn.Module) -> Tensor:  # -> [W]
+        """(V(x_j) - e^{-beta T} V(x_j+) - I_j) / s_j."""
+        found: Tensor = (value(self.start) - self.keep * value(self.end) - self.integral) / self.scale
+        return found
+
+    def jacobian(self, value: nn.Module) -> Tensor:  # -> [W, p]
+        """Its derivatives by the parameters."""
+        slopes = per_sample_gradient(value, self.start) - self.keep * per_sample_gradient(value, self.end)
+        return slopes / self.scale.unsqueeze(1)
