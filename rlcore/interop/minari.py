@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 import torch
 
 from rlcore.checks import check_not_negative, check_positive
@@ -44,11 +45,14 @@ def read_minari(
         raise DataError(f"{name} does not say how long a step is; pass dt, such as dt=0.05 [s], or 1 for discrete time")
     check_positive("dt", step, "s")
     columns = gather(name, opened, unflagged_is_truncated)
-    if "sha256" in about and digest(columns) != about["sha256"]:
+    whole = len(opened.episode_indices) == opened.storage.total_episodes
+    if whole and "sha256" in about and digest(columns) != about["sha256"]:
         raise DataError(f"{name} is not what was written: its arrays have another SHA-256; make it again")
     action = columns["action"]
     if unit_actions:
         low, high = action_box(name, opened.action_space)
+        if not np.isfinite(high - low).all():
+            raise DataError(f"{name}: only a bounded action space has a unit box, got {opened.action_space}")
         action = 2.0 * (action - low) / (high - low) - 1.0
     alive = torch.from_numpy(~columns["terminated"]).to(dtype)
     return Transitions(

@@ -20,28 +20,35 @@ FIELDS = ("observations", "actions", "rewards", "terminations", "truncations")
 
 def gather(name: str, dataset: Any, unflagged_is_truncated: bool) -> Columns:
     """All episodes, one after another."""
-    low, high = action_box(name, dataset.action_space)
     size(name, "observation", dataset.observation_space)
-    slack = 1e-6 * np.where(np.isfinite(high - low), high - low, 1.0)
     parts: list[Columns] = []
     for number, episode in episodes(name, dataset):
         where = f"{name}, episode {number}"
         columns = rows(where, dataset, episode, unflagged_is_truncated)
-        for field, values in columns.items():
-            if not np.isfinite(values).all():
-                step = int((~np.isfinite(values)).reshape(len(values), -1).any(1).argmax())
-                raise DataError(f"{where}: {field} must be finite, got NaN or infinity at step {step}; leave it out")
-        beyond = ((columns["action"] < low - slack) | (columns["action"] > high + slack)).any(1)
-        if beyond.any():
-            step = int(beyond.argmax())
-            raise DataError(
-                f"{where}: actions must lie in {dataset.action_space}, got {columns['action'][step].tolist()} at step "
-                f"{step}; clip them, or declare the box that was used"
-            )
+        check_values(where, columns, dataset.action_space)
         parts.append(columns)
     if not parts:
         raise DataError(f"{name} holds no episode")
     return {field: np.concatenate([part[field] for part in parts]) for field in parts[0]}
+
+
+def check_values(where: str, columns: Columns, actions: Any) -> None:
+    """Raise unless all numbers are finite and all actions lie in their space."""
+    for field, values in columns.items():
+        bad = ~np.isfinite(values).reshape(len(values), -1).all(1)
+        if bad.any():
+            raise DataError(
+                f"{where}: {field} must be finite, got NaN or infinity at step {int(bad.argmax())}; leave it out"
+            )
+    low, high = action_box(where, actions)
+    slack = 1e-6 * np.where(np.isfinite(high - low), high - low, 1.0)
+    beyond = ((columns["action"] < low - slack) | (columns["action"] > high + slack)).any(1)
+    if beyond.any():
+        step = int(beyond.argmax())
+        raise DataError(
+            f"{where}: actions must lie in {actions}, got {columns['action'][step].tolist()} at step {step}; "
+            "clip them, or declare the box that was used"
+        )
 
 
 def episodes(name: str, dataset: Any) -> Iterator[tuple[int, Any]]:

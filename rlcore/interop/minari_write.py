@@ -17,12 +17,13 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.spaces import Box
 
 from rlcore.data import Transitions
 from rlcore.data.episodes import lengths
 from rlcore.errors import ConfigError, DataError, FolderError
 from rlcore.interop.minari import load_minari, open_minari
-from rlcore.interop.minari_episodes import Columns, action_box, digest, size
+from rlcore.interop.minari_episodes import Columns, check_values, digest
 from rlcore.training.files import plain, versions
 
 
@@ -67,6 +68,7 @@ def write_minari(
     columns = {name: getattr(batch, name).cpu().numpy() for name in ("obs", "action", "reward", "next_obs")}
     columns |= {"last": batch.extras["last"].cpu().numpy(), "terminated": (batch.discount == 0.0).cpu().numpy()}
     folder = (minari.storage.get_dataset_path(dataset_id) if root is None else Path(root) / dataset_id).absolute()
+    check_values(dataset_id, columns, env.action_space)
     sha256 = digest(columns)
     if folder.exists():
         with suppress(DataError):
@@ -108,20 +110,14 @@ def size_label(rows: int) -> str:
 
 
 def check_fits(dataset_id: str, batch: Transitions, env: gymnasium.Env[Any, Any]) -> None:
-    """Raise unless the rows could have come from this environment."""
+    """Raise unless the rows have the spaces of this environment."""
     spaces = {"obs": env.observation_space, "next_obs": env.observation_space, "action": env.action_space}
     for what, space in spaces.items():
-        wanted, shape = size(dataset_id, what, space), list(getattr(batch, what).shape)
-        if shape[1:] != [wanted]:
-            raise DataError(f"{dataset_id}: {what} must be [N, {wanted}] as in {space}, got {shape}")
-    low, high = action_box(dataset_id, env.action_space)
-    action = batch.action.cpu().numpy()
-    beyond = ((action < low) | (action > high)).any(1)
-    if beyond.any():
-        row = int(beyond.argmax())
-        raise DataError(
-            f"{dataset_id}: actions must lie in {env.action_space}, got {action[row].tolist()} in row {row}"
-        )
+        if not isinstance(space, Box) or len(space.shape) != 1:
+            raise DataError(f"{dataset_id}: {what} must be of a flat Box, got {space}; use FlattenObservation")
+        shape = list(getattr(batch, what).shape)
+        if shape[1:] != list(space.shape):
+            raise DataError(f"{dataset_id}: {what} must be [N, {space.shape[0]}] as in {space}, got {shape}")
 
 
 def metadata(dataset_id: str, about: About, eval_env: gymnasium.Env[Any, Any] | None, sha256: str) -> dict[str, Any]:

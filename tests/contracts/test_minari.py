@@ -124,18 +124,35 @@ class TestRoundTrip:
             write_minari(rows, "toys/full-v0", ABOUT, env=GymEnv(toy()), root=tmp_path)
         assert list((tmp_path / "toys").iterdir()) == []
 
+    def test_part_of_a_set(self, rows, folder, minari):
+        dataset = minari.MinariDataset(folder / "data")
+        short = dataset.filter_episodes(lambda episode: len(episode) < 4)
+        found = read_minari(short, discount_rate=0.5)
+        assert lengths(found) == [n for n in lengths(rows) if n < 4]
+
+    def test_flat_spaces_are_asked_for(self, toy, rows, tmp_path):
+        env = GymEnv(toy())
+        env.observation_space = Dict({"x": Box(-np.inf, np.inf, (2,))})
+        with pytest.raises(DataError, match="FlattenObservation"):
+            write_minari(rows, "dict-v0", ABOUT, env=env, root=tmp_path)
+
     def test_actions_on_the_unit_box(self, toy, rows, tmp_path):
         env = GymEnv(toy())
         env.action_space = Box(-2.0, 4.0, (2,), np.float32)
         folder = write_minari(rows, "wide-v0", ABOUT, env=env, root=tmp_path)
         found = read_minari(folder, discount_rate=0.5, unit_actions=True)
         torch.testing.assert_close(found.action, (rows.action - 1.0) / 3.0)
+        env.action_space = Box(-np.inf, np.inf, (2,), np.float32)
+        folder = write_minari(rows, "endless-v0", ABOUT, env=env, root=tmp_path)
+        with pytest.raises(DataError, match="only a bounded action space"):
+            read_minari(folder, discount_rate=0.5, unit_actions=True)
 
     @pytest.mark.parametrize(
         ("fault", "message"),
         [
             ({"obs": torch.zeros(115, 3)}, r"obs must be \[N, 2\]"),
             ({"action": torch.full((115, 2), 1.5)}, "actions must lie in"),
+            ({"reward": torch.full((115,), float("nan"))}, "reward must be finite"),
         ],
     )
     def test_rows_of_another_environment_are_not_written(self, toy, rows, tmp_path, fault, message):
