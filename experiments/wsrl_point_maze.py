@@ -20,21 +20,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlcore.agents.actor_critic import Cql, CqlConfig, NetworkConfig, SacConfig, SacRedq, cal_ql, receive
+from rlcore.agents.actor_critic import Cql, CqlConfig, NetworkConfig, SacConfig, cal_ql
 from rlcore.agents.actor_critic.diagnostics import diagnose
-from rlcore.agents.actor_critic.wsrl import FineTuning, fine_tuning
 from rlcore.data import Transitions
 from rlcore.envs.maze import PointMaze, PointMazeConfig
 from rlcore.experiments import point_maze_data
+from rlcore.experiments.wsrl_arms import Arm, Beside, Lengths, arm_called, learner, phases_of
 from rlcore.nn.ensemble import Layers
 from rlcore.reporting.evaluation import evaluate
 from rlcore.reporting.lines import Chart, Line, plot_charts
 from rlcore.reporting.statistics import mean, stratified_bootstrap
 from rlcore.seeding import Streams
 from rlcore.simulation.policy import Policy
-from rlcore.training import Phase, RolloutSource
+from rlcore.training import Phase
 from rlcore.training.curve import Curve, dense_early
-from rlcore.training.offline import DatasetSource, RescaledSource
+from rlcore.training.offline import DatasetSource
 from rlcore.training.prepare import with_returns
 from rlcore.training.recorder import SILENT, Recorder
 
@@ -78,8 +78,8 @@ class Config:
     """Rows of a critic update."""
     warm_ups: tuple[int, ...] = (0, 5000)
     """K of each arm of WSRL, steps per seed."""
-    rlpd: bool = True
-    """Whether RLPD is beside them, after as long a warm-up as the longest."""
+    beside: tuple[Beside, ...] = ("RLPD",)
+    """Arms beside them, with the longest of these warm-ups."""
     steps: int = 4000
     """Online steps per seed after the warm-up."""
     early: tuple[int, int] = (100, 1000)
@@ -145,40 +145,27 @@ def pretrain(config: Config, seed: int, recorder: Recorder) -> tuple[Cql, Transi
     return agent, DatasetSource(data, 512, generator=streams["held out"]).next(agent)
 
 
-def arms_of(config: Config) -> dict[str, int]:
-    """Name and K of every arm."""
-    arms = {f"K = {warm_up}": warm_up for warm_up in config.warm_ups}
-    return arms | ({"RLPD": max(config.warm_ups)} if config.rlpd else {})
+def arms_of(config: Config) -> dict[str, Arm]:
+    """Every arm by its name; those beside WSRL have the longest warm-up."""
+    arms = {f"K = {warm_up}": Arm(warm_up) for warm_up in config.warm_ups}
+    return arms | {name: arm_called(name, max(config.warm_ups, default=0)) for name in config.beside}
 
 
 def fine_tune(
-    arm: str, giver: Cql, held_out: Transitions, config: Config, seed: int, recorder: Recorder
+    arm: Arm, giver: Cql, held_out: Transitions, config: Config, seed: int, recorder: Recorder
 ) -> dict[str, Tensor]:  # each [T, S]
     """What is measured along one arm, from just after the hand-over on; steps under `steps`."""
-    spec, keeps_data = make_env(config).spec, arm == "RLPD"
-    agent = SacRedq(spec, config.online, seed=seed, seeds=config.seeds)
-    if not keeps_data:
-        receive(agent, giver)
+    env, streams = make_env(config), Streams(seed)
+    agent = learner(arm, giver, env, config.offline, config.online, seed=seed)
 
     def measure(_: Policy) -> Mapping[str, Tensor]:
         return {"arrivals": arrivals(agent, config), **diagnose(agent, held_out)}
 
     curve = Curve(measure, dense_early(*config.early, config.late), phase="online", logger=recorder.logger())
     first = measure(agent)
-    streams = Streams(seed)
-    phases = fine_tuning(
-        agent.update,
-        RescaledSource(RolloutSource(make_env(config), config.seeds, 1, seed=seed), **reward_scale(config)),
-        FineTuning(
-            arms_of(config)[arm],
-            config.steps,
-            rows=config.minibatch * config.online.critic_steps,
-            offline_share=0.5 if keeps_data else 0.0,
-        ),
-        streams=streams,
-        seeds=config.seeds,
-        offline=data_set(config, seed) if keeps_data else None,
-    )
+    lengths = Lengths(config.steps, config.minibatch, **reward_scale(config))
+    offline = data_set(config, seed) if arm.keeps_data else None
+    phases = phases_of(arm, agent, giver, env, lengths, streams=streams, offline=offline)
     recorder.train(agent, phases, callbacks=[curve], keep={"curve": curve, "streams": streams})
     steps = torch.tensor([0, *curve.iterations], dtype=torch.float64).unsqueeze(1)
     return {"steps": steps} | {name: torch.cat([first[name][None], v]) for name, v in curve.values.items()}
@@ -236,8 +223,8 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
     """Pre-train once, fine-tune every arm, draw; returns the figures of `summary`."""
     giver, held_out = pretrain(config, seed, recorder.child("offline"))
     found = {
-        arm: fine_tune(arm, giver, held_out, config, seed, recorder.child(arm.replace(" ", "")))
-        for arm in arms_of(config)
+        name: fine_tune(arm, giver, held_out, config, seed, recorder.child(name.replace(" ", "")))
+        for name, arm in arms_of(config).items()
     }
     if (path := recorder.figure_path("wsrl_point_maze")) is not None:
         draw(found, config, path)

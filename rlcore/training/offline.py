@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from rlcore.checks import check_numbers
+from rlcore.checks import check_integer, check_numbers
 from rlcore.data import Transitions
 from rlcore.errors import ConfigError, ShapeError
 from rlcore.simulation.policy import Policy
@@ -87,17 +87,17 @@ def interleave(first: Transitions, second: Transitions) -> Transitions:
 NAMES = ("obs", "action", "reward", "discount", "next_obs", "dt")
 
 
-class RescaledSource(Source[Transitions]):
-    """Batches of another source with rewards scale r + bias, as `with_returns` makes them of a data set."""
+class _Around(Source[Transitions]):
+    """What the sources that change another one's batches share."""
 
-    def __init__(self, source: Source[Transitions], *, scale: float = 1.0, bias: float = 0.0) -> None:
-        check_numbers("scale and bias", scale, bias)
-        self.source, self.scale, self.bias = source, scale, bias
+    def __init__(self, source: Source[Transitions]) -> None:
+        self.source = source
 
-    def next(self, policy: Policy) -> Transitions:
+    def draw(self, policy: Policy) -> Transitions:
+        """The other source's next batch, which is counted here too."""
         batch = self.source.next(policy)
         self.steps, self.simulated = self.source.steps, self.source.simulated
-        return batch.replace(reward=self.scale * batch.reward + self.bias)
+        return batch
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"source": self.source.state_dict()}
@@ -105,3 +105,44 @@ class RescaledSource(Source[Transitions]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self.source.load_state_dict(state["source"])
+
+
+class RescaledSource(_Around):
+    """Batches of another source with rewards scale r + bias, as `with_returns` makes them of a data set."""
+
+    def __init__(self, source: Source[Transitions], *, scale: float = 1.0, bias: float = 0.0) -> None:
+        super().__init__(source)
+        check_numbers("scale and bias", scale, bias)
+        self.scale, self.bias = scale, bias
+
+    def next(self, policy: Policy) -> Transitions:
+        batch = self.draw(policy)
+        return batch.replace(reward=self.scale * batch.reward + self.bias)
+
+
+class UnknownReturns(_Around):
+    """Batches of another source with `mc_return` = -inf: rows of unfinished episodes, which calibrate nothing."""
+
+    def next(self, policy: Policy) -> Transitions:
+        batch = self.draw(policy)
+        return batch.replace(extras={**batch.extras, "mc_return": torch.full_like(batch.reward, -torch.inf)})
+
+
+class OpeningSource(_Around):
+    """Batches of another source in which `behaviour` acts for the first `calls` calls, and the policy from then on."""
+
+    def __init__(self, source: Source[Transitions], behaviour: Policy, calls: int) -> None:
+        super().__init__(source)
+        check_integer("calls", calls)
+        self.behaviour, self.calls, self.done = behaviour, calls, 0
+
+    def next(self, policy: Policy) -> Transitions:
+        self.done += 1
+        return self.draw(self.behaviour if self.done <= self.calls else policy)
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"done": self.done}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.done = int(state["done"])

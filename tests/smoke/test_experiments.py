@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from rlcore.agents.actor_critic import CqlConfig, NetworkConfig, SacConfig
 from rlcore.experiments import (
     baseline,
     black_scholes,
@@ -24,7 +25,10 @@ from rlcore.experiments import (
     pendulum_hjb,
     quadrature_rates,
     time_step_sweep,
+    wsrl_point_maze,
 )
+from rlcore.experiments.wsrl_arms import Beside
+from rlcore.nn.ensemble import Layers
 from rlcore.training.recorder import RunFolder
 
 
@@ -73,6 +77,33 @@ def test_deep_control(agent: Any, task: Any) -> None:
     assert found["eval/score"] < 1.0
 
 
+TINY = Layers((8,), layer_norm=True)
+SOFT = SacConfig(NetworkConfig(critics=3, critic=TINY, actor=TINY))
+MAZE = wsrl_point_maze.Config(
+    maze="umaze",
+    dt=0.1,
+    data_steps=500,
+    seeds=2,
+    offline_updates=2,
+    offline=CqlConfig(SOFT, actions=2),
+    online=replace(SOFT, critic_steps=2),
+    minibatch=16,
+    warm_ups=(0, 5),
+    beside=(),
+    steps=6,
+    early=(2, 4),
+    late=3,
+    episodes=2,
+)
+
+
+@pytest.mark.parametrize("beside", get_args(Beside))
+def test_every_arm_of_fine_tuning_runs(beside: Any) -> None:
+    found = wsrl_point_maze.run(replace(MAZE, warm_ups=(), beside=(beside,)), seed=0)
+    assert all(math.isfinite(value) for value in found.values())
+    assert 0.0 <= found[f"{beside}/lowest"] <= found[f"{beside}/mean"] <= 1.0
+
+
 EVALUATION: dict[str, tuple[Any, Any]] = {
     "mstde_failure": (mstde_failure, mstde_failure.Config(dts=(0.1, 0.01), steps=(10, 25), paths=2000)),
     "convergence_in_dt": (
@@ -90,6 +121,7 @@ EVALUATION: dict[str, tuple[Any, Any]] = {
         time_step_sweep,
         time_step_sweep.Config(agents=("ct-sac", "sac-naive", "sac-fair", "ppo-fair"), dts=(0.1, 0.05), learner=SHORT),
     ),
+    "wsrl_point_maze": (wsrl_point_maze, MAZE),
     "irregular_time": (irregular_time, irregular_time.Config(dt=0.02, mean_steps=4, paths=16, seconds=4.0)),
 }
 

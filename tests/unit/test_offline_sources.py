@@ -7,9 +7,16 @@ import torch
 
 from rlcore.data import ReplayBuffer, Transitions
 from rlcore.errors import ConfigError, ShapeError
-from rlcore.simulation import Feedback
+from rlcore.simulation import Feedback, Policy
 from rlcore.training import ReplaySource, Source
-from rlcore.training.offline import DatasetSource, MixedSource, interleave
+from rlcore.training.offline import (
+    DatasetSource,
+    MixedSource,
+    OpeningSource,
+    RescaledSource,
+    UnknownReturns,
+    interleave,
+)
 
 POLICY = Feedback(lambda x: x)
 
@@ -95,3 +102,31 @@ def test_extras_of_one_side_are_dropped_and_seeds_must_agree() -> None:
     assert set(interleave(numbered(4), with_return).extras) == {"last"}
     with pytest.raises(ShapeError, match="same seeds"):
         interleave(numbered(4), numbered(4).map(lambda x: x.unsqueeze(0).repeat(2, *[1] * x.dim())))
+
+
+class Acting(Source[Transitions]):
+    """One row whose action is the policy's."""
+
+    def next(self, policy: Policy) -> Transitions:
+        self.count(1, 0.5)
+        return numbered(1).replace(action=policy.act(torch.ones(1, 1)))
+
+
+def test_sources_around_another_change_what_they_say_and_count_its_steps() -> None:
+    scaled = RescaledSource(Counting(), scale=2.0, bias=-1.0)
+    assert scaled.next(POLICY).reward.tolist() == [-1.0, 1.0, 3.0]
+    unknown = UnknownReturns(Counting())
+    assert unknown.next(POLICY).extras["mc_return"].tolist() == [-torch.inf] * 3
+    assert (scaled.steps, unknown.steps, unknown.simulated) == (3, 3, 3.0)
+    restored = RescaledSource(Counting(), scale=2.0, bias=-1.0)
+    restored.load_state_dict(scaled.state_dict())
+    assert torch.equal(restored.next(POLICY).reward, scaled.next(POLICY).reward)
+
+
+def test_another_policy_opens_and_its_place_is_saved() -> None:
+    opening = OpeningSource(Acting(), Feedback(lambda x: -x), calls=3)
+    actions = [opening.next(POLICY).action.item() for _ in range(2)]
+    later = OpeningSource(Acting(), Feedback(lambda x: -x), calls=3)
+    later.load_state_dict(opening.state_dict())
+    assert actions + [later.next(POLICY).action.item() for _ in range(3)] == [-1.0, -1.0, -1.0, 1.0, 1.0]
+    assert later.steps == 5
