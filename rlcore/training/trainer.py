@@ -80,6 +80,8 @@ def run(
             try:
                 metrics = dict(phase.update(batch)) if phase.update is not None else {}
             except NumericsError as error:
+                if type(error) is not NumericsError:
+                    raise  # a kind of its own says itself where and why, to whoever catches it
                 raise NumericsError(f"iteration {before + k + 1} of {total}, phase {phase.name!r}: {error}") from error
             steps, simulated = sum(s.steps for s in sources), sum(s.simulated for s in sources)
             tick = Tick(policy, phase, Position(number, k + 1), before + k + 1, total, steps, simulated, metrics)
