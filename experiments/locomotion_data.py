@@ -145,6 +145,7 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
                 reference=None if made.high is None else (made.low, made.high),
             )
             folder = write_minari(rows, name, about, env=make_robot(robot), root=config.root or None)
+            print(f"made {name}", flush=True)
             figures = summary(rows)
             found |= {f"{robot}-{kind}/{key}": value for key, value in figures.items()}
             table.append([name, *(f"{value:.4g}" for value in figures.values())])

@@ -146,6 +146,7 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
                 reference=(0.0, 1.0),
             )
             folder = write_minari(rows, name, about, env=env, eval_env=eval_env, root=config.root or None)
+            print(f"made {name}", flush=True)
             figures = describe(rows, maze)
             drawn[f"{maze} {kind}"] = (rows[:DRAWN], layout(maze))
             found |= {f"{maze}-{kind}/{key}": value for key, value in figures.items()}

@@ -52,14 +52,41 @@ print([sha256(generate(maze, kind, SMALL, 7)) for maze in ("umaze", "medium", "l
     "identical",
 )
 def generators_are_deterministic() -> Measurement:
-    runs = [
-        subprocess.run([sys.executable, "-c", DETERMINISM], capture_output=True, text=True, check=True) for _ in "ab"
-    ]
-    first, second = (run.stdout for run in runs)
+    first, second = (python(DETERMINISM) for _ in "ab")
     other = sha256(generate("umaze", "waypoint", SMALL, 8))
-    passed = first == second and len(set(first.split())) == 6 and other not in first
-    equal = sum(a == b for a, b in zip(first.split(), second.split(), strict=True))
+    equal = equal_words(first, second)
+    passed = equal == len(set(first.split())) == 6 and other not in first
     return Measurement("6 equal pairs", f"{equal} equal pairs", passed)
+
+
+def python(program: str) -> str:
+    """What a program prints in a process of its own."""
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+
+
+def equal_words(first: str, second: str) -> int:
+    """How many words of two texts agree, place by place."""
+    return sum(a == b for a, b in zip(first.split(), second.split(), strict=True))
+
+
+RUNNERS = """
+from rlcore.experiments.acceptance.wsrl.data import sha256
+from rlcore.experiments.locomotion_data import Config, generate
+config = Config(kinds=("random",), steps=2000, copies=4)
+print([sha256(generate(robot, config, 3).rows["random"]) for robot in config.robots])
+"""
+
+
+@row(
+    SYSTEM,
+    "E4-mujoco",
+    "random sets of HalfCheetah, Hopper and Walker2d, made in two processes: SHA-256 of their arrays",
+    "identical",
+    needs="mujoco",
+)
+def runner_sets_are_deterministic() -> Measurement:
+    first, second = (python(RUNNERS) for _ in "ab")
+    return Measurement("3 equal pairs", f"{equal_words(first, second)} equal pairs", equal_words(first, second) == 3)
 
 
 NO_NETWORK = """
