@@ -22,7 +22,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rlcore.agents.martingale.online import check_alive, check_clip, climb, named, rated_optimizer
+from rlcore.agents.martingale.online import (
+    check_alive,
+    check_clip,
+    climb,
+    named,
+    rated_optimizer,
+    seconds_of,
+    unbounded,
+)
 from rlcore.checks import check_not_negative, check_positive
 from rlcore.data import Transitions
 from rlcore.errors import ConfigError
@@ -113,8 +121,14 @@ class ActorCritic(Agent[Transitions]):
     def update(self, batch: Transitions) -> Metrics:
         config = self.config
         value, climbed, delta = self.residual(batch)
-        seconds = batch.dt.sum()
-        check_alive("the actor-critic", delta, seconds, self.elapsed, lambda: "lower the rates or clip the gradient")
+        seconds = seconds_of(batch.dt)
+        check_alive(
+            "the actor-critic",
+            delta,
+            seconds,
+            self.elapsed,
+            lambda: unbounded(batch.obs, config.discount_rate) or "lower the rates or clip the gradient",
+        )
         decay = float(log_decay(self.elapsed)) if config.decay else 1.0
         step = config.update_interval * decay  # s
         climb(self.optimizers["critic"], (value * delta).sum() / seconds, step, math.inf)

@@ -19,7 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rlcore.agents.martingale.online import check_alive, check_clip, climb, named, rated_optimizer
+from rlcore.agents.martingale.online import (
+    check_alive,
+    check_clip,
+    climb,
+    named,
+    rated_optimizer,
+    seconds_of,
+    unbounded,
+)
 from rlcore.checks import check_not_negative, check_positive
 from rlcore.data import Transitions
 from rlcore.functional.martingale import increment, log_decay
@@ -134,8 +142,14 @@ class BigQSarsa(Agent[Transitions]):
     def update(self, batch: Transitions) -> Metrics:
         config = self.config
         q, delta = self.residual(batch)
-        seconds = batch.dt.sum()
-        check_alive("big-Q SARSA", delta, seconds, self.elapsed, lambda: "lower the rates, or use q-learning")
+        seconds = seconds_of(batch.dt)
+        check_alive(
+            "big-Q SARSA",
+            delta,
+            seconds,
+            self.elapsed,
+            lambda: unbounded(batch.obs, config.discount_rate) or "lower the rates, or use q-learning",
+        )
         decay = float(log_decay(self.elapsed)) if config.decay else 1.0
         step = config.update_interval * decay  # s
         climb(self.optimizers["sarsa"], (q * delta).sum() / seconds, step, config.gradient_clip)

@@ -18,10 +18,18 @@ import torch
 from torch import Tensor
 
 from rlcore.agents.martingale.block_sums import Method, compiled_sums, plain_sums
-from rlcore.agents.martingale.least_squares import Features, NormalEquations, Running
+from rlcore.agents.martingale.least_squares import (
+    ERGODIC,
+    Features,
+    NormalEquations,
+    Running,
+    check_features,
+    check_stable,
+)
 from rlcore.agents.martingale.tails import TestFunctionShare
 from rlcore.checks import check_finite, check_not_negative
 from rlcore.data import Trajectory
+from rlcore.errors import ConfigError
 from rlcore.functional.increments import Increments, Left, check_times
 from rlcore.functional.test_functions import GRADIENT, Instrument
 from rlcore.training.agent import Agent, Metrics
@@ -62,6 +70,12 @@ class Clstd(Agent[Trajectory]):
     ) -> None:
         super().__init__()
         check_not_negative("ridge", config.ridge)
+        if running is not None and not isinstance(running, Running):
+            raise ConfigError(f"running must be ERGODIC, centred(...) or another Running, got {running!r}")
+        if running is ERGODIC and config.discount_rate:
+            raise ConfigError(
+                f"an ergodic problem has discount_rate 0, got {config.discount_rate}; choose one of the two"
+            )
         self.policy, self.config = policy, config
         self.method = Method(features, rule(config.discount_rate), test, running)
         n_rates = 0 if running is None else running.count
@@ -80,6 +94,9 @@ class Clstd(Agent[Trajectory]):
     @torch.no_grad()
     def update(self, batch: Trajectory) -> Metrics:
         check_times(batch)
+        check_features(self.method.features, len(self.theta), batch)
+        if self.method.running is ERGODIC:
+            check_stable(batch)
         for sums in (compiled_sums if self.config.compiled else plain_sums)(self.method, batch):
             self.equations.gram += sums.gram
             self.equations.target += sums.target

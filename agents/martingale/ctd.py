@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rlcore.agents.martingale.least_squares import check_stable
 from rlcore.agents.martingale.online import check_alive
 from rlcore.checks import check_not_negative, check_positive
 from rlcore.data import Trajectory
@@ -81,6 +82,8 @@ class Ctd(Agent[Trajectory]):
 
     def update(self, batch: Trajectory) -> Metrics:
         check_times(batch)
+        if self.config.ergodic:
+            check_stable(batch)
         with torch.no_grad():
             earned = self.rule.earned(batch) - self.average_reward.to(batch.reward.dtype) * batch.dt.unsqueeze(1)
             delta = (self.rule.change(self.value, batch) + earned) * self.rule.usable(batch)  # [K, B]

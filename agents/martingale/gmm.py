@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from rlcore.agents.martingale.least_squares import Features, blocks, evaluated, regressors
+from rlcore.agents.martingale.least_squares import Features, blocks, check_features, evaluated, regressors
 from rlcore.agents.martingale.tails import TestFunctionShare
 from rlcore.checks import check_not_negative
 from rlcore.data import Trajectory
@@ -65,6 +65,7 @@ class Gmm(Agent[Trajectory]):
     @torch.no_grad()
     def update(self, batch: Trajectory) -> Metrics:
         check_times(batch)
+        check_features(self.features, len(self.theta), batch)
         for part in blocks(batch):
             phi, features = evaluated(self.features, part)
             xi = self.test.forward(phi[:-1], part) * self.rule.usable(part).unsqueeze(-1)

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from rlcore.data import Trajectory
-from rlcore.errors import NumericsError
+from rlcore.errors import NumericsError, ShapeError
 from rlcore.functional.increments import Increments, per_step
 
 Features = Callable[[Tensor], Tensor]  # [..., d] -> [..., p]
 
 BLOCK_ROWS = 1 << 13  # rows per core worked on at once: their features, in float64, stay in its cache
+GROWTH = 10.0  # by which a root mean square may grow over the second half of the paths
 DEVICE_ROWS = 1 << 20  # the same for an accelerator
 
 
@@ -100,6 +101,27 @@ def paths_of(batch: Trajectory, part: slice) -> Trajectory:
     """Some of the paths."""
     columns = (batch.obs[:, part], batch.action[:, part], batch.reward[:, part])
     return Trajectory(batch.t, *columns, batch.dt, batch.terminated[:, part])
+
+
+def check_features(features: Features, count: int, batch: Trajectory) -> None:
+    """Raise unless the features are as many as was said."""
+    shape = tuple(features(batch.obs[0, :1]).shape)
+    if shape != (1, count):
+        raise ShapeError(
+            f"features must give {count} numbers for each observation, got shape {list(shape)} for one; "
+            "return [..., p] with p = n_features"
+        )
+
+
+def check_stable(batch: Trajectory) -> None:
+    """Raise if the states run away along the paths, so that there is no long-run reward per second."""
+    middle, last = (batch.obs[k].double().square().mean().sqrt() for k in (len(batch.obs) // 2, -1))
+    if not bool(last <= GROWTH * middle + 1e-300):
+        raise NumericsError(
+            f"an average reward needs a policy that keeps the states bounded: their root mean square must settle, got "
+            f"{float(middle):.3g} halfway and {float(last):.3g} at the end of the paths; evaluate a stabilising "
+            "policy, or give a discount rate"
+        )
 
 
 def evaluated(features: Features, batch: Trajectory) -> tuple[Tensor, Features]:

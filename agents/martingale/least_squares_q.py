@@ -28,7 +28,8 @@ import torch
 from scipy.sparse.linalg import LinearOperator, gmres
 from torch import Tensor
 
-from rlcore.checks import check_positive
+from rlcore.agents.martingale.online import seconds_of
+from rlcore.checks import check_positive, check_shape
 from rlcore.data import Transitions
 from rlcore.errors import ConfigError, NumericsError
 from rlcore.training.agent import Agent, Metrics
@@ -165,6 +166,9 @@ class LeastSquaresQ(Agent[Transitions]):
     def update(self, batch: Transitions) -> Metrics:
         """Evaluate the policy on these rows, whoever gathered them, and improve it."""
         data = batch.flatten().to(dtype=torch.float64)
+        check_shape("observations", data.obs, (len(data.dt), self.gain.shape[1]))
+        check_shape("actions", data.action, (len(data.dt), self.gain.shape[0]))
+        seconds = seconds_of(data.dt)
         deviation = data.action - data.obs @ self.gain.T - self.offset
         of_state, of_action = whiten(data.obs), whiten(deviation)._replace(mean=torch.zeros_like(self.offset))
         spread = of_action.forward(self.root.T)  # policy's covariance in these coordinates is spread' spread
@@ -177,7 +181,6 @@ class LeastSquaresQ(Agent[Transitions]):
             (data.discount > 0).to(data.dt),
             data.dt,
         )
-        seconds = data.dt.sum()
 
         def product(w: Tensor) -> Tensor:
             parts = (unknowns.against_tests(part, unknowns.increments(part, w)) for part in rows.blocks())

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rlcore.agents.martingale.least_squares import Features, NormalEquations, blocks
+from rlcore.agents.martingale.least_squares import Features, NormalEquations, blocks, check_features
 from rlcore.checks import check_not_negative, check_positive
 from rlcore.data import Trajectory
 from rlcore.errors import NumericsError
@@ -78,6 +78,7 @@ class LinearMartingaleLoss(Agent[Trajectory]):
     @torch.no_grad()
     def update(self, batch: Trajectory) -> Metrics:
         check_times(batch)
+        check_features(self.features, len(self.theta), batch)
         for part in blocks(batch):
             to_go, weight = targets(part, self.config.discount_rate, self.tail)
             phi = self.features(part.obs[:-1]).double().flatten(0, 1)  # [K B, p]

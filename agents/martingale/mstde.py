@@ -16,7 +16,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rlcore.agents.martingale.least_squares import Features, NormalEquations, blocks, evaluated, regressors
+from rlcore.agents.martingale.least_squares import (
+    Features,
+    NormalEquations,
+    blocks,
+    check_features,
+    evaluated,
+    regressors,
+)
 from rlcore.agents.martingale.online import check_alive
 from rlcore.checks import check_not_negative, check_positive
 from rlcore.data import Trajectory
@@ -67,6 +74,7 @@ class LinearMstde(Agent[Trajectory]):
     @torch.no_grad()
     def update(self, batch: Trajectory) -> Metrics:
         check_times(batch)
+        check_features(self.features, len(self.theta), batch)
         for part in blocks(batch):
             change = regressors(part, evaluated(self.features, part)[1], self.rule, None)
             left = change * self.rule.usable(part).unsqueeze(-1) / per_step(part.dt, change)

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from rlcore.errors import ConfigError, NumericsError
 
 EXPLODED = 1e8  # mean size of the residual, reward per second: beyond it nothing is learned
+RUNAWAY = 100.0  # size of a state, in its own units, beyond which instability is thought of
 
 
 def check_clip(gradient_clip: float) -> None:
@@ -48,6 +49,28 @@ def climb(optimizer: Optimizer, objective: Tensor, seconds_per_step: float, grad
     if gradient_clip < math.inf:
         nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], gradient_clip)
     optimizer.step()
+
+
+def seconds_of(dt: Tensor) -> Tensor:  # [*] s -> [] s
+    """The physical time of a batch; raises unless every row has some."""
+    if not bool((dt > 0).all()):
+        index = (~(dt > 0)).nonzero()[0].tolist()
+        raise NumericsError(
+            f"time stamps must grow: every row needs dt > 0, got {float(dt[tuple(index)]):g} s at index {index}; "
+            "drop repeated rows and sort by time"
+        )
+    return dt.sum()
+
+
+def unbounded(obs: Tensor, discount_rate: float) -> str | None:
+    """What to say of states that may run away where no discount makes up for it; None if they are small."""
+    largest = float(obs.abs().max())
+    if discount_rate or largest < RUNAWAY:
+        return None
+    return (
+        f"the states reach {largest:.1e}: if they grow for ever, the policy does not stabilise the problem, and a reward "
+        "per second needs one that does: start from a stabilising policy or give a discount rate; else lower the rates"
+    )
 
 
 def check_alive(name: str, delta: Tensor, seconds: Tensor, elapsed: Tensor | None, why: Callable[[], str]) -> None:

@@ -22,7 +22,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rlcore.agents.martingale.online import check_alive, check_clip, climb, named, rated_optimizer
+from rlcore.agents.martingale.online import (
+    check_alive,
+    check_clip,
+    climb,
+    named,
+    rated_optimizer,
+    seconds_of,
+    unbounded,
+)
 from rlcore.agents.martingale.tails import TestFunctionShare
 from rlcore.checks import check_integer, check_not_negative, check_positive
 from rlcore.data import Transitions
@@ -131,12 +139,12 @@ class QLearning(Agent[Transitions]):
             self.normalised = True
         tests, delta = self.residual(batch)
         weight = 1.0 if self.weight is None else self.weight(batch.obs, batch.action)
-        seconds = batch.dt.sum()
+        seconds = seconds_of(batch.dt)
         if self.tests is not None and round(float(self.elapsed) / config.update_interval) % config.watch == 0:
             scale = weight.unsqueeze(-1) if isinstance(weight, Tensor) else weight
             self.tests.see(scale * per_sample_gradient(self.value, batch.obs))
             self.tests.warn("q-learning", WEIGHT)
-        check_alive("q-learning", delta, seconds, self.elapsed, self._remedy)
+        check_alive("q-learning", delta, seconds, self.elapsed, lambda: self._remedy(batch.obs))
         decay = float(log_decay(self.elapsed)) if config.decay else 1.0
         step = config.update_interval * decay  # s
         weighted = weight * delta
@@ -157,11 +165,13 @@ class QLearning(Agent[Transitions]):
         }
         return metrics if self.tests is None else metrics | {"train/test_function_share": self.tests.share}
 
-    def _remedy(self) -> str:
-        """What to change, from what is known about the test functions."""
+    def _remedy(self, obs: Tensor) -> str:
+        """What to change, from what is known about the test functions and the states."""
+        if self.tests is not None and self.tests.heavy:
+            return f"{self.tests.describe()}, so they are not square-integrable under this behaviour; {WEIGHT}"
+        runaway = unbounded(obs, self.config.discount_rate)
+        if runaway is not None:
+            return runaway
         if self.tests is None:
             return "lower the rates, or set watch to see whether the test functions are square-integrable"
-        found = self.tests.describe()
-        if self.tests.heavy:
-            return f"{found}, so they are not square-integrable under this behaviour; {WEIGHT}"
-        return f"{found}, which is as it should be; lower the rates or clip the gradient"
+        return f"{self.tests.describe()}, which is as it should be; lower the rates or clip the gradient"

@@ -1,9 +1,9 @@
 """q-learning on the ergodic LQ: wall time to 1 % of the optimum with 4096 parallel environments and with one.
 
-The same agent, from the policy N(0, 1), at a constant rate. The rate is what the number of environments buys: an update
-averages over them, so its noise has variance 1 / B, and one environment must take steps so small that their noise alone
-keeps the policy within 1 %. Each number gets the quickest of its candidates, all of which are shown: a rate, and how
-often it is applied, since one environment gains by gathering several steps for an update.
+The same agent, from the policy N(0, gamma), at a constant rate. The rate is what the number of environments buys: an
+update averages over them, so its noise has variance 1 / B, and one environment must take steps so small that their
+noise alone keeps the policy within 1 %. Each number gets the quickest of its candidates, all of which are shown: a
+rate, and how often it is applied, since one environment gains by gathering several steps for an update.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def seconds_to_target(paths: int, candidate: Candidate, seed: int, limit: float)
     The reward is the exact long-run average of the policy, and its evaluation is not counted.
     """
     rate, interval = candidate
-    config = ergodic_lq.Config(dt=0.1, update_interval=interval, rate=rate, decay=False)
+    config = ergodic_lq.Config(dt=0.1, update_interval=interval, rate=rate, initial_variance=0.1, decay=False)
     env = ergodic_lq.make_env(config.dt, config.dt)
     agent = ergodic_lq.make_agent("q-learning", config, env.config.temperature)
     assert isinstance(agent, QLearning)

@@ -75,12 +75,19 @@ class Increments(ABC):
 
 
 def check_times(batch: Trajectory) -> None:
-    """Raise unless time grows from each observation to the next; the distances may differ."""
+    """Raise unless time grows from each observation to the next, by dt; the distances may differ."""
     if not bool((batch.dt > 0).all()):
         k = int((~(batch.dt > 0)).nonzero()[0])
         raise NumericsError(
             f"time stamps must grow, got {float(batch.t[k]):g} s and {float(batch.t[k + 1]):g} s at steps {k} and "
             f"{k + 1}; drop repeated rows and sort by time"
+        )
+    apart = (batch.t.diff() / batch.dt - 1.0).abs()
+    if not bool((apart < 1e-3).all()):
+        k = int(apart.argmax())
+        raise NumericsError(
+            f"dt must be the difference of the time stamps, got dt = {float(batch.dt[k]):g} s and stamps "
+            f"{float(batch.t[k]):g} s and {float(batch.t[k + 1]):g} s at step {k}; set dt = t.diff()"
         )
 
 

@@ -245,3 +245,20 @@ def test_a_gradient_method_that_diverges_says_when_and_what_to_change() -> None:
     ):
         with pytest.raises(NumericsError, match=r"iteration \d+ of 500, phase 'learn': .* diverged.*got .*lower"):
             agent.learn(Same(), 500)
+
+
+def test_rows_without_time_and_states_without_bound_are_named() -> None:
+    def learner() -> QLearning:
+        value = LinearInFeatures(lambda x: torch.cat([0.5 * x**2, x], -1), 2)
+        mean = LinearInFeatures(lambda x: torch.cat([x, torch.ones_like(x)], -1), 2, 1)
+        return QLearning(value, QuadraticQ(mean, 1, 0.1), QLearningConfig(update_interval=0.1))
+
+    env = ScalarLqr(replace(ERGODIC, dt=0.1))
+    rows = RolloutSource(env, 8, 3, seed=0).next(learner())
+    repeated = rows.dt.clone()
+    repeated[1, 2] = 0.0
+    with pytest.raises(NumericsError, match=r"every row needs dt > 0, got 0 s at index \[1, 2\]"):
+        learner().update(rows.replace(dt=repeated))
+    unstable = ScalarLqr(replace(ERGODIC, A=4.0, B=1.0, D=0.0, sigma=1.0, dt=0.1))
+    with pytest.raises(NumericsError, match=r"iteration \d+ of 2000.*the policy does not stabilise the problem"):
+        learner().learn(RolloutSource(unstable, 8, 1, seed=0), 2000)

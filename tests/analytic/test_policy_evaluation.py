@@ -6,6 +6,7 @@ import math
 import shutil
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -37,7 +38,7 @@ from rlcore.data import Trajectory
 from rlcore.envs.control.lqr import ERGODIC as ERGODIC_LQ
 from rlcore.envs.control.lqr import ScalarLqr, ScalarLqrConfig
 from rlcore.envs.control.ornstein_uhlenbeck import OrnsteinUhlenbeck, OrnsteinUhlenbeckConfig
-from rlcore.errors import ConfigError, DataWarning, NumericsError
+from rlcore.errors import ConfigError, DataWarning, NumericsError, ShapeError
 from rlcore.experiments.exact_samples import balanced_steps, gaussian_steps
 from rlcore.functional.increments import Exponential, Increments, Left, PhiBe, Trapezoid
 from rlcore.functional.martingale import reward_to_go
@@ -385,3 +386,33 @@ def test_bad_input_ends_in_one_clear_line() -> None:
 def test_balanced_steps_have_exact_moments() -> None:
     batch: Trajectory = balanced_steps(0.1, exponent=14)
     assert float((batch.obs[0] ** 2).mean()) == pytest.approx(0.32, rel=1e-3)
+
+
+def test_data_that_contradict_the_problem_are_refused() -> None:
+    batch = gaussian_steps(KAPPA, SIGMA, [0.1, 0.1])
+    with pytest.raises(NumericsError, match=r"dt must be the difference.*got dt = 0.2 s and stamps 0 s and 0.1 s"):
+        Clstd(torch.zeros_like, squares, 2).update(batch.replace(dt=2.0 * batch.dt))
+    for agent in (
+        Clstd(torch.zeros_like, squares, 3),
+        Gmm(torch.zeros_like, squares, 3, Gradient(), 3),
+        LinearMartingaleLoss(torch.zeros_like, squares, 3),
+        LinearMstde(torch.zeros_like, squares, 3),
+    ):
+        with pytest.raises(ShapeError, match=r"must give 3 numbers for each observation, got shape \[1, 2\]"):
+            agent.update(batch)
+    with pytest.raises(ConfigError, match="ERGODIC"):
+        Clstd(torch.zeros_like, squares, 2, running="ergodic")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="choose one of the two"):
+        Clstd(torch.zeros_like, squares, 2, ClstdConfig(0.5), running=ERGODIC)
+
+
+def test_an_average_reward_needs_a_stable_policy() -> None:
+    env = ScalarLqr(replace(ERGODIC_LQ, A=1.0, B=1.0, dt=0.1, initial_sd=1.0), dtype=torch.float64)
+    batch = rollout(env, GaussianFeedback(lambda x: 2.0 * x, 0.1, 1), begin(env, 64, seed=0), 100)[0]
+    value = LinearInFeatures(squares, 2, dtype=torch.float64)
+    for agent in (
+        Clstd(torch.zeros_like, squares, 2, ClstdConfig(0.0), running=ERGODIC),
+        Ctd(torch.zeros_like, value, CtdConfig(0.0, ergodic=True)),
+    ):
+        with pytest.raises(NumericsError, match=r"needs a policy that keeps the states bounded.*stabilising"):
+            agent.update(batch)
