@@ -68,8 +68,8 @@ def unbounded(obs: Tensor, discount_rate: float) -> str | None:
     if discount_rate or largest < RUNAWAY:
         return None
     return (
-        f"the states reach {largest:.1e}: if they grow for ever, the policy does not stabilise the problem, and a reward "
-        "per second needs one that does: start from a stabilising policy or give a discount rate; else lower the rates"
+        f"the states reach {largest:.1e}: if they grow for ever, the policy does not stabilise the problem, and a "
+        "reward per second needs one that does: start from such a policy or give a discount rate; else lower the rates"
     )
 
 

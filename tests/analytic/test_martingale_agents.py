@@ -248,10 +248,10 @@ def test_a_gradient_method_that_diverges_says_when_and_what_to_change() -> None:
 
 
 def test_rows_without_time_and_states_without_bound_are_named() -> None:
-    def learner() -> QLearning:
+    def learner(rate: float = 1e-9) -> QLearning:
         value = LinearInFeatures(lambda x: torch.cat([0.5 * x**2, x], -1), 2)
         mean = LinearInFeatures(lambda x: torch.cat([x, torch.ones_like(x)], -1), 2, 1)
-        return QLearning(value, QuadraticQ(mean, 1, 0.1), QLearningConfig(update_interval=0.1))
+        return QLearning(value, QuadraticQ(mean, 1, 0.1), QLearningConfig(0.0, rate, rate, rate, 0.1))
 
     env = ScalarLqr(replace(ERGODIC, dt=0.1))
     rows = RolloutSource(env, 8, 3, seed=0).next(learner())
