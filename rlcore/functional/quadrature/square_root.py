@@ -74,8 +74,9 @@ class SquareRootFilter:
         self.pad = -(self.count + 1) % self.length + 1  # steps to the end of the window, without a value
         first, nodes, last = (part.double().expand(*ends, part.shape[-1]) for part in (start, times, end))
         steps = torch.cat([first, nodes, last.repeat_interleave(self.pad, -1)], -1).diff(dim=-1)
-        A, B = transitions(prior, (steps * rate.double().unsqueeze(-1)).expand(*shape, -1))
-        self.A, self.B = (self.chunks(part.to(times.dtype), 3) for part in (A, B))
+        distinct, which = torch.unique(steps * rate.double().unsqueeze(-1), return_inverse=True)  # few on even nodes
+        A, B = (part.to(times.dtype) for part in transitions(prior, distinct))
+        self.A, self.B = (self.chunks(part[which.expand(*shape, -1)], 3) for part in (A, B))
         self.seen = self.chunks(torch.nn.functional.pad(seen, (0, self.pad)).expand(*shape, -1), 1)
         self.error = torch.where(self.seen, noise.to(times.dtype).sqrt(), 1.0)  # a value that is not seen is noise
         self.known = self.seen & (noise == 0.0)  # then l itself is
