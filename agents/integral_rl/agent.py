@@ -86,6 +86,9 @@ class IntegralRl(Agent[Windows]):
         return (phi * beside(self.weights, phi)).sum(-1)
 
     def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:  # [L..., *, n] -> [L..., *, m]
+        lead = self.weights.shape[:-1]
+        if obs.shape[: len(lead)] != lead or obs.ndim <= len(lead):
+            raise ShapeError(f"states must lead with the batch of problems, {list(lead)}, got {list(obs.shape)}")
         action = self.known.improved_action(obs, self.basis.gradient(obs, self.weights))
         if self.law is None:
             return action
@@ -111,6 +114,12 @@ class IntegralRl(Agent[Windows]):
                 f"windows must have the leading dimensions of the weights, {list(lead)}, got states "
                 f"{list(windows.states.shape)}; a single problem has states [W, N, n]"
             )
+        for name, part in (("states", windows.states), ("actions", windows.actions), ("times", windows.times)):
+            if (part.dtype, part.device) != (self.weights.dtype, self.weights.device):
+                raise ShapeError(
+                    f"{name} must be {self.weights.dtype} on {self.weights.device} like the weights, got {part.dtype} "
+                    f"on {part.device}; convert one of them with .to(...)"
+                )
         check_shape(f"the basis at states {list(x.shape)}", self.basis(x), (*x.shape[:-1], p))
         check_shape(f"state_cost at states {list(x.shape)}", self.known.state_cost(x), tuple(x.shape[:-1]))
         check_shape(f"input_gain at states {list(x.shape)}", self.known.input_gain(x), (*x.shape[:-1], n, m))

@@ -302,3 +302,20 @@ def test_single_precision_stays_single():
     agent.learn(ClosedLoopSource(LinearPaths(env.A, env.B), starts, window=0.5, count=3, nodes=9), 9)
     assert agent.weights.dtype == torch.float32
     assert float((agent.weights - half_vector(env.P)).norm()) < 2e-3
+
+
+def test_windows_may_have_times_of_their_own():
+    """Every window sampled at other times, each a random 0.3 steps off: the error of even nodes, and its bound."""
+    found = third_order()
+    agent, generator = agent_for(found, IntegratedWiener(3)), torch.Generator().manual_seed(5)
+    off = 0.3 * (2.0 * torch.rand(21, 15, generator=generator, dtype=torch.float64) - 1.0)
+    inner = (torch.arange(1, 16) + off) / 16.0
+    places = torch.cat([torch.zeros(21, 1).double(), inner, torch.ones(21, 1).double()], -1)
+    for _ in range(9):
+        starts = found.starts.repeat_interleave(3, 0) * torch.tensor([1.0, 0.7, 0.4]).double().repeat(7)[:, None]
+        rows = [found.paths.at(agent, x[None], 0.3 * row) for x, row in zip(starts, places, strict=True)]
+        states = torch.cat(rows)
+        agent.update(Windows(0.3 * places, states, agent.act(states)))
+    assert float(found.error(agent.weights)) < 1e-7
+    budget = agent.error_budget(Windows(0.3 * places, states, agent.act(states)))
+    assert float(found.error(agent.weights)) < float(budget.weights.norm())
