@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import Env
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, flatten
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch import Tensor
 from rlcore.checks import check_device, check_not_negative, check_positive
 from rlcore.data import Transitions
 from rlcore.errors import ConfigError
+from rlcore.interop.flat_spaces import flat, size
 from rlcore.seeding import derive_seed
 from rlcore.simulation.noise import Stream, step_noise
 from rlcore.simulation.policy import Policy
@@ -29,7 +30,7 @@ class GymSource(Source[Transitions]):
     `next_obs` is the true next observation, the discount exp(-discount_rate dt) (1 - terminated), and `extras["last"]`
     marks the last step of an episode. In NEXT_STEP the dead row after each end is dropped, so N varies; the other modes
     waste nothing. Actions go in as the policy gives them: wrap the environments in `ClipAction` where they ask for it.
-    Dictionary observations need `gymnasium.wrappers.FlattenObservation` around each copy. The inside of a foreign
+    Observations in dictionaries and tuples of boxes are flattened as by `FlattenObservation`. The inside of a foreign
     environment cannot be saved: after a resume, its episodes begin anew.
     """
 
@@ -49,9 +50,10 @@ class GymSource(Source[Transitions]):
             envs = SyncVectorEnv([lambda: single], autoreset_mode=AutoresetMode.SAME_STEP)
         check_positive("dt", dt, "s")
         check_not_negative("discount_rate", discount_rate, "1/s")
-        for what, space in (("observation", envs.single_observation_space), ("action", envs.single_action_space)):
-            if not isinstance(space, Box) or len(space.shape) != 1:
-                raise ConfigError(f"the {what} space must be a one-dimensional Box, got {space}; use a wrapper")
+        self.space, actions = envs.single_observation_space, envs.single_action_space
+        size(self.space, "the observation space")
+        if not isinstance(actions, Box):
+            raise ConfigError(f"the action space must be a Box, got {actions}; use a wrapper")
         if steps_per_call < 1:
             raise ConfigError(f"steps_per_call must be at least 1, got {steps_per_call}")
         self.envs, self.dt, self.discount_rate, self.seed = envs, dt, discount_rate, seed
@@ -64,7 +66,7 @@ class GymSource(Source[Transitions]):
     def reset(self) -> None:
         """Begin every episode anew, from a seed that belongs to the number of calls so far."""
         seed = self.seed if self.calls == 0 else derive_seed(self.seed, f"resume/{self.calls}") % 2**31
-        self.obs = self.tensor(self.envs.reset(seed=seed)[0])
+        self.obs = self.tensor(flat(self.space, self.envs.reset(seed=seed)[0]))
         self.over = np.zeros(self.envs.num_envs, dtype=bool)  # rows whose last step ended an episode
 
     def next(self, policy: Policy) -> Transitions:
@@ -81,20 +83,25 @@ class GymSource(Source[Transitions]):
     def step(self, policy: Policy) -> Transitions:
         """One call of the environments -> its live rows."""
         if self.mode is AutoresetMode.DISABLED and self.over.any():
-            self.obs = self.tensor(self.envs.reset(options={"reset_mask": self.over.copy()})[0])
+            self.obs = self.tensor(flat(self.space, self.envs.reset(options={"reset_mask": self.over.copy()})[0]))
             self.over[:] = False
         noise = None
         if policy.noise_dim:
             noise = step_noise(self.seed, self.row, Stream.ACTION, self.calls, 1, policy.noise_dim, self.dtype)[0]
         action = policy.act(self.obs, noise=noise)
-        wanted = self.envs.single_action_space.dtype
-        after, reward, terminated, truncated, info = self.envs.step(action.cpu().numpy().astype(wanted))
+        box = self.envs.single_action_space
+        given = action.cpu().numpy().astype(box.dtype).reshape(-1, *(box.shape or ()))
+        seen, reward, terminated, truncated, info = self.envs.step(given)
+        after = flat(self.space, seen)
         keep = torch.from_numpy(~self.over).to(self.device)  # a row that was over is a reset now, not a transition
         true_next = np.array(after, copy=True)
         last = np.asarray(terminated) | np.asarray(truncated)
         if self.mode is AutoresetMode.SAME_STEP and last.any():
             check_final_obs(last, info)
-            true_next[last] = np.stack(list(info["final_obs"][last]))  # an object array, or a numeric one
+            finals: list[Any] = [
+                flatten(self.space, final) for final in info["final_obs"][last]
+            ]  # objects, or rows of an array
+            true_next[last] = np.stack(finals)
         alive = 1.0 - self.tensor(terminated)
         batch = Transitions(
             obs=self.obs,

@@ -14,7 +14,8 @@ import torch
 from rlcore.checks import check_not_negative, check_positive
 from rlcore.data import Transitions
 from rlcore.errors import DataError, MissingExtraError, unknown_name
-from rlcore.interop.minari_episodes import action_box, check_spaces, digest, gather
+from rlcore.interop.flat_spaces import box_ends
+from rlcore.interop.minari_episodes import check_spaces, digest, gather
 
 
 def read_minari(
@@ -50,7 +51,7 @@ def read_minari(
         raise DataError(f"{name} is not what was written: its arrays have another SHA-256; make it again")
     action = columns["action"]
     if unit_actions:
-        low, high = action_box(name, opened.action_space)
+        low, high = box_ends(opened.action_space, f"{name}: the action space", DataError)
         if not np.isfinite(high - low).all():
             raise DataError(f"{name}: only a bounded action space has a unit box, got {opened.action_space}")
         action = 2.0 * (action - low) / (high - low) - 1.0

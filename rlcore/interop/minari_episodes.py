@@ -8,10 +8,10 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict, Tuple
 from numpy.typing import NDArray
 
 from rlcore.errors import DataError
+from rlcore.interop.flat_spaces import box_ends, flat, size
 
 Array = NDArray[Any]
 Columns = dict[str, Array]  # obs, next_obs [N, d], action [N, m], reward [N], terminated, last bool [N]
@@ -20,7 +20,7 @@ FIELDS = ("observations", "actions", "rewards", "terminations", "truncations")
 
 def gather(name: str, dataset: Any, unflagged_is_truncated: bool) -> Columns:
     """All episodes, one after another."""
-    size(name, "observation", dataset.observation_space)
+    size(dataset.observation_space, f"{name}: the observation space", DataError)
     parts: list[Columns] = []
     for number, episode in episodes(name, dataset):
         where = f"{name}, episode {number}"
@@ -40,7 +40,7 @@ def check_values(where: str, columns: Columns, actions: Any) -> None:
             raise DataError(
                 f"{where}: {field} must be finite, got NaN or infinity at step {int(bad.argmax())}; leave it out"
             )
-    low, high = action_box(where, actions)
+    low, high = box_ends(actions, f"{where}: the action space", DataError)
     slack = 1e-6 * np.where(np.isfinite(high - low), high - low, 1.0)
     beyond = ((columns["action"] < low - slack) | (columns["action"] > high + slack)).any(1)
     if beyond.any():
@@ -90,33 +90,6 @@ def rows(where: str, dataset: Any, episode: Any, unflagged_is_truncated: bool) -
     }  # fmt: skip
 
 
-def flat(space: Any, values: Any) -> Array:  # -> [T, d]
-    """Rows of a space of boxes, its parts one after another in the order of the space."""
-    if isinstance(space, Dict):
-        return np.concatenate([flat(part, values[key]) for key, part in space.spaces.items()], axis=1)
-    if isinstance(space, Tuple):
-        return np.concatenate([flat(part, value) for part, value in zip(space.spaces, values, strict=True)], axis=1)
-    array = np.asarray(values)
-    return array.reshape(len(array), -1)
-
-
-def size(name: str, what: str, space: Any) -> int:
-    """Numbers in one element of a space of boxes."""
-    if isinstance(space, Dict | Tuple):
-        parts = space.spaces.values() if isinstance(space, Dict) else space.spaces
-        return sum(size(name, what, part) for part in parts)
-    if not isinstance(space, Box):
-        raise DataError(f"{name}: the {what} space must be a Box, or a Dict or Tuple of boxes, got {space}")
-    return int(np.prod(space.shape))
-
-
-def action_box(name: str, space: Any) -> tuple[Array, Array]:
-    """Lower and upper ends of the actions [m]."""
-    if not isinstance(space, Box):
-        raise DataError(f"{name}: the action space must be a Box, got {space}")
-    return space.low.reshape(-1), space.high.reshape(-1)
-
-
 def check_spaces(name: str, dataset: Any, env: gymnasium.Env[Any, Any]) -> None:
     """Raise unless a policy for the environment could have made the data set."""
     pairs = {
@@ -124,10 +97,10 @@ def check_spaces(name: str, dataset: Any, env: gymnasium.Env[Any, Any]) -> None:
         "action": (dataset.action_space, env.action_space),
     }
     for what, (theirs, ours) in pairs.items():
-        wanted, got = size("the environment", what, ours), size(name, what, theirs)
+        wanted, got = (size(space, f"{name}: the {what} space", DataError) for space in (ours, theirs))
         if wanted != got:
             raise DataError(f"{name} has {got} numbers per {what} ({theirs}), the environment {wanted} ({ours})")
-    given, needed = (np.stack(action_box(name, space)) for space in pairs["action"])
+    given, needed = (np.stack(box_ends(space, f"{name}: the action space", DataError)) for space in pairs["action"])
     if not np.allclose(given, needed):
         raise DataError(
             f"{name} has actions in {dataset.action_space}, the environment in {env.action_space}; rescale one of them"

@@ -94,5 +94,5 @@ def test_noisy_policies_are_repeatable_and_a_resume_starts_new_episodes(toy):
 
 def test_only_box_spaces():
     envs = SyncVectorEnv([lambda: gymnasium.make("CartPole-v1")])
-    with pytest.raises(ConfigError, match="action space must be a one-dimensional Box"):
+    with pytest.raises(ConfigError, match="action space must be a Box"):
         GymSource(envs, dt=0.02, discount_rate=0.0, seed=0)

@@ -112,14 +112,45 @@ def test_processes(mode: AutoresetMode) -> None:
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_flattened_dictionaries(mode: AutoresetMode) -> None:
-    copies = [lambda copy=copy: FlattenObservation(AsDict(Counter(copy))) for copy in range(2)]
-    envs = SyncVectorEnv(copies, autoreset_mode=mode)
-    source = GymSource(envs, dt=0.1, discount_rate=0.5, seed=0, steps_per_call=25)
-    check_rows(source.next(LAW), 2)
+    for wrap in (AsDict, lambda env: FlattenObservation(AsDict(env))):
+        copies = [lambda copy=copy, wrap=wrap: wrap(Counter(copy)) for copy in range(2)]
+        envs = SyncVectorEnv(copies, autoreset_mode=mode)
+        source = GymSource(envs, dt=0.1, discount_rate=0.5, seed=0, steps_per_call=25)
+        check_rows(source.next(LAW), 2)
 
 
 def test_a_single_environment() -> None:
     check_rows(GymSource(Counter(), dt=0.1, discount_rate=0.5, seed=0, steps_per_call=40).next(LAW), 1)
+
+
+def test_actions_of_any_shape() -> None:
+    """A box of 2 x 1 takes the flat action (u_0, u_1) row by row."""
+
+    class Wide(Counter):
+        action_space = Box(-1.0, 1.0, (2, 1), np.float32)
+
+        def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+            assert action.shape == (2, 1)
+            return super().step(action[1])
+
+    both = Feedback(lambda obs: torch.cat([obs[:, :1] + 0.9, 0.1 * obs[:, 1:2] - 0.2], 1))
+    rows = GymSource(Wide(), dt=0.1, discount_rate=0.5, seed=0, steps_per_call=20).next(both)
+    check_rows(rows.replace(action=rows.action[:, 1:]), 1)
+
+
+def test_a_goal_environment_of_mujoco() -> None:
+    robotics = pytest.importorskip("gymnasium_robotics")
+    gymnasium.register_envs(robotics)
+    env = gymnasium.make("PointMaze_UMaze-v3", continuing_task=False, max_episode_steps=20)
+    rows = GymSource(env, dt=0.01, discount_rate=1.005, seed=0, steps_per_call=60).next(
+        Feedback(lambda obs: obs[:, :2])
+    )
+    assert rows.obs.shape == (60, 8), "achieved goal, desired goal, observation"
+    assert torch.equal(rows.obs[:, :2], rows.obs[:, 4:6])
+    last = rows.extras["last"]
+    assert last.nonzero().flatten().tolist() == [19, 39, 59]
+    assert torch.equal(rows.next_obs[:-1][~last[:-1]], rows.obs[1:][~last[:-1]])
+    assert not torch.equal(rows.next_obs[19], rows.obs[20])
 
 
 def test_a_time_limit_truncates() -> None:
