@@ -30,6 +30,7 @@ from rlcore.envs.affine import (
     ThirdOrderLinear,
     TwoInputs,
 )
+from rlcore.errors import unknown_name
 from rlcore.experiments.integral_rl_tasks import Task, task
 from rlcore.functional.bases import Basis, Monomials
 from rlcore.functional.quadrature import IntegratedWiener, Matern, Rule, Simpson, gauss_legendre
@@ -167,6 +168,9 @@ def quality(found: Task, agent: IntegralRl, setting: Setting) -> dict[str, Tenso
 
 def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, float]:
     """The whole table; returns the value errors at the largest number of nodes."""
+    for name in config.systems:
+        if name not in SYSTEMS:
+            raise unknown_name("system", name, SYSTEMS)
     table: dict[tuple[str, int], Mapping[str, Tensor]] = {}
     for step, name in enumerate(config.systems, 1):
         for nodes in config.nodes:

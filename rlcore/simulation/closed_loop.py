@@ -32,7 +32,8 @@ STAGES = 20
 SWEEPS = 60
 """Picard iterations before a panel counts as too long."""
 SHORTEST = 1e-4
-"""Panels are not halved below this share of the first one; a path that needs it has no finite continuation here."""
+"""Panels are not halved below this share of the first one: a kink of F is passed in so short a step, with an error of
+its square; a path whose iteration does not settle there has no finite continuation."""
 LARGEST = 1e9
 """A path with a component beyond this has left for infinity; its later states are nan."""
 
@@ -67,7 +68,10 @@ class LinearPaths:
 
 
 class SmoothPaths:
-    """dx = velocity(x, u) dt for a smooth velocity, which takes [..., n] and [..., m], each row by itself."""
+    """dx = velocity(x, u) dt; the velocity takes [..., n] and [..., m], each row by itself, and is continuous.
+
+    `panel` is the first step [s], `tolerance` the error of a step beside the size of its states.
+    """
 
     def __init__(
         self, velocity: Callable[[Tensor, Tensor], Tensor], *, panel: float = 0.25, tolerance: float = 1e-14
@@ -83,13 +87,11 @@ class SmoothPaths:
         while done < len(clock):
             width = min(width, max(float(clock[-1]) - now, 1e-12))
             lost = ~(torch.isfinite(x) & (x.abs() <= LARGEST)).all(-1)  # [...]
-            slopes, ok, sweeps = self.solve(policy, torch.where(lost.unsqueeze(-1), 0.0, x), width)
-            bad = ~(ok | lost)
-            if bool(bad.any()):
-                if width > SHORTEST * self.panel:
-                    width *= 0.5
-                    continue
-                lost = lost | bad
+            slopes, settled, smooth, sweeps = self.solve(policy, torch.where(lost.unsqueeze(-1), 0.0, x), width)
+            if width > SHORTEST * self.panel and not bool((settled & smooth | lost).all()):
+                width *= 0.5
+                continue
+            lost = lost | ~settled
             inside = int(np.searchsorted(clock, now + width * (1.0 + 1e-12), side="right"))
             shares = np.append(np.clip((clock[done:inside] - now) / width, 0.0, 1.0), 1.0)
             moves = torch.as_tensor(width * integrals(shares), dtype=x.dtype, device=x.device) @ slopes
@@ -100,8 +102,8 @@ class SmoothPaths:
                 width *= 2.0
         return torch.cat(found, dim=-2)
 
-    def solve(self, policy: Policy, x: Tensor, width: float) -> tuple[Tensor, Tensor, int]:
-        """F at the Gauss nodes of one panel [..., S, n], whether it is right [...], and the iterations that it took."""
+    def solve(self, policy: Policy, x: Tensor, width: float) -> tuple[Tensor, Tensor, Tensor, int]:
+        """F at the Gauss nodes of a panel [..., S, n]; whether the sweeps settled and resolved F [...]; how many."""
         nodes, _ = gauss()
         tolerance = max(self.tolerance, 8.0 * torch.finfo(x.dtype).eps)
         inside = torch.as_tensor(width * integrals(nodes), dtype=x.dtype, device=x.device)  # [S, S]
@@ -119,7 +121,7 @@ class SmoothPaths:
                 break
         coefficients = (spectrum @ slopes).abs().amax(-1)  # [..., S]
         tail = coefficients[..., -2:].amax(-1) * width <= 10.0 * tolerance * size
-        return slopes, settled & tail, sweeps
+        return slopes, settled, tail, sweeps
 
 
 @lru_cache(maxsize=1)

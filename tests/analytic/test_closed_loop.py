@@ -63,6 +63,14 @@ def test_a_path_that_explodes_is_nan_from_there_and_its_neighbours_are_not():
     assert float(found[1, -1]) == pytest.approx(0.1 / math.sqrt(1.0 - 0.02), rel=1e-13)
 
 
+def test_a_kink_is_passed():
+    """dx = (-x + |x - 1/2|) dt from 1: a line down to 1/2 at 1 s, then 1/4 + exp(-2 (t - 1)) / 4."""
+    times = torch.linspace(0.0, 2.0, 9).double()
+    found = SmoothPaths(lambda x, u: -x + (x - 0.5).abs()).at(ZERO, torch.ones(1, 1).double(), times)[0, :, 0]
+    exact = torch.where(times < 1.0, 1.0 - 0.5 * times, 0.25 + 0.25 * torch.exp(-2.0 * (times - 1.0)))
+    torch.testing.assert_close(found, exact, rtol=0.0, atol=1e-9)
+
+
 def test_a_path_does_not_depend_on_its_batch():
     env = SineSystem(dtype=torch.float64)
     law, times = Feedback(env.optimal_action), torch.linspace(0.0, 2.0, 9).double()
