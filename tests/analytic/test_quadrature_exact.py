@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -227,3 +228,44 @@ def test_long_windows_agree_with_their_halves_at_no_loss():
     whole, half = IntegratedWiener(2).at(nodes), IntegratedWiener(2).at(nodes[:5001])
     torch.testing.assert_close(whole.weights[:4900], half.weights[:4900], rtol=1e-12, atol=0.0)
     assert float(whole.integral(nodes**2)) == pytest.approx(1.0 / 3.0, abs=1e-14)
+
+
+def test_samples_may_be_shorter_than_the_weights():
+    nodes = torch.linspace(0.0, 1.0, 9, dtype=DOUBLE)
+    found, values = Matern(3, 1.0).at(nodes), torch.cos(nodes)
+    assert found.integral(values.float()).dtype == DOUBLE
+    torch.testing.assert_close(found.integral(values.float()), found.integral(values), rtol=1e-7, atol=0.0)
+    assert found.deviation(values.float()).dtype == DOUBLE
+
+
+@pytest.mark.parametrize("rule", [Matern(3, 2e-9), Matern(2, 1e9), Matern(1, 1e-3, 1), IntegratedWiener(3)], ids=repr)
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_any_unit_of_time_and_any_length_scale(rule, unit):
+    """Weights scale with time; a length scale far below the spacing leaves nothing but the nodes themselves."""
+    nodes = torch.linspace(0.0, 1.0, 9, dtype=DOUBLE)
+    one = rule.at(nodes)
+    other = (replace(rule, length_scale=unit * rule.length_scale) if isinstance(rule, Matern) else rule).at(
+        unit * nodes
+    )
+    torch.testing.assert_close(
+        other.weights / unit, one.weights, rtol=1e-9, atol=1e-12 * float(one.weights.abs().max())
+    )
+    power = unit**2 if isinstance(rule, Matern) else unit ** (2 * rule.order + 3)
+    torch.testing.assert_close(other.variance / power, one.variance, rtol=1e-9, atol=0.0)
+    assert bool(torch.isfinite(one.deviation(torch.cos(nodes))))
+
+
+def test_noise_of_an_integrated_wiener_process():
+    """Smoothing spline weights by plain linear algebra: K + noise, polynomials without a prior."""
+    nodes, noise = 0.7 * drawn(9, seed=9), 1e-3
+    a, b = nodes[0], nodes[-1]
+    K = (nodes[:, None] - nodes).abs() ** 3 / 12.0 + noise * torch.eye(9, dtype=DOUBLE)
+    z = ((nodes - a) ** 4 + (b - nodes) ** 4) / 48.0
+    X = torch.stack([torch.ones(9, dtype=DOUBLE), nodes], dim=-1)
+    moments = torch.stack([b - a, (b**2 - a**2) / 2.0])
+    system = torch.cat([torch.cat([K, X], 1), torch.cat([X.T, torch.zeros(2, 2, dtype=DOUBLE)], 1)])
+    exact = torch.linalg.solve(system, torch.cat([z, moments]))[:9]
+    found = IntegratedWiener(1, noise=noise).at(nodes)
+    torch.testing.assert_close(found.weights, exact, rtol=1e-9, atol=1e-12)
+    c = (b - a) ** 5 / 120.0
+    torch.testing.assert_close(found.variance, c - 2.0 * z @ exact + exact @ K @ exact, rtol=1e-7, atol=0.0)

@@ -48,9 +48,10 @@ def nodes(*times: float) -> torch.Tensor:
     (nodes(0.5), ConfigError, "needs at least 2 nodes, got 1; sample the window more often"),
     (nodes(0.0, math.nan, 1.0), NumericsError, "times must be finite"),
     (nodes(0.0, math.inf), NumericsError, "times must be finite"),
-    (torch.arange(4), ShapeError, "must be a floating-point tensor"),
-    ([0.0, 1.0], ShapeError, "must be a floating-point tensor"),
-    (torch.tensor(1.0), ShapeError, "must be a floating-point tensor"),
+    (torch.arange(4), ShapeError, "must be a float32 or float64 tensor"),
+    ([0.0, 1.0], ShapeError, "must be a float32 or float64 tensor"),
+    (torch.tensor([0.0, 1.0], dtype=torch.float16), ShapeError, "must be a float32 or float64 tensor"),
+    (torch.tensor(1.0), ShapeError, "must be a float32 or float64 tensor"),
 ])  # fmt: skip
 def test_nodes(rule, times, error, message):
     with pytest.raises(error, match=message) as caught:
@@ -94,6 +95,15 @@ def test_a_rule_without_a_prior_says_so():
         for arguments in ({"start": -0.1}, {"end": 1.1}, {"observed": seen}):
             with pytest.raises(ConfigError, match="an observed node at either end"):
                 rule.at(NODES, **arguments)
+
+
+def test_no_scale_without_a_node_to_spare():
+    for rule in (IntegratedWiener(2), Matern(2, 1.0, mean_degree=2), SquaredExponential(1.0, mean_degree=2)):
+        found = rule.at(NODES[:3])
+        assert float(found.integral(NODES[:3] ** 2)) == pytest.approx(float(NODES[2]) ** 3 / 3.0)
+        for ask in (found.scale, found.deviation, found.log_likelihood):
+            with pytest.raises(ConfigError, match="a scale needs more observed nodes"):
+                ask(NODES[:3])
 
 
 def test_too_few_nodes_for_the_mean():

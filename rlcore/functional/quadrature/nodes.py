@@ -44,14 +44,15 @@ class Quadrature:
     def integral(self, values: Tensor) -> Tensor:  # [..., N] -> [...]
         """The integral of the sampled function; raises `NumericsError` for a value that is not finite."""
         kept = self.kept(values)
-        found = kept @ self.weights if self.weights.ndim == 1 else (kept * self.weights).sum(-1)
+        one = self.weights.ndim == 1 and kept.dtype == self.weights.dtype
+        found = kept @ self.weights if one else (kept * self.weights).sum(-1)
         if not bool(torch.isfinite(found.detach()).all()):
             self.refuse(kept)
         return found
 
     def scale(self, values: Tensor) -> Tensor:  # [..., N] -> [...]
         """The scale sigma of the prior that makes the values most likely, sqrt(y'K^-1 y / N)."""
-        return (self.energy(values) / self.degrees).sqrt()
+        return self.mean_energy(values).sqrt()
 
     def deviation(self, values: Tensor) -> Tensor:  # [..., N] -> [...]
         """Standard deviation of the integral, in the integral's own unit: sigma sqrt(variance)."""
@@ -61,9 +62,19 @@ class Quadrature:
 
     def log_likelihood(self, values: Tensor) -> Tensor:  # [..., N] -> [...]
         """Log density of the values under the prior of most likely scale, up to a constant."""
-        energy = self.energy(values)
+        energy = self.mean_energy(values)
         assert self.log_determinant is not None
-        return -0.5 * (self.degrees * (energy / self.degrees).log() + self.log_determinant)
+        return -0.5 * (self.degrees * energy.log() + self.log_determinant)
+
+    def mean_energy(self, values: Tensor) -> Tensor:  # [..., N] -> [...]
+        """y'K^-1 y for each value beyond those that fix the mean; raises `ConfigError` where there is none."""
+        energy = self.energy(values)
+        if bool(((torch.as_tensor(self.degrees, device=energy.device) < 1) & torch.isfinite(energy.detach())).any()):
+            raise ConfigError(
+                "a scale needs more observed nodes than the prior has unknown coefficients; take a lower order or mean "
+                "degree, or more nodes"
+            )
+        return energy / self.degrees
 
     def energy(self, values: Tensor) -> Tensor:  # [..., N] -> [...]
         """y'K^-1 y of a rule that has a prior."""
@@ -109,8 +120,8 @@ def check_nodes(
 
     Raises unless the nodes rise strictly inside the window and at least `least` of them are observed.
     """
-    if not isinstance(times, Tensor) or not times.is_floating_point() or times.ndim == 0:
-        raise ShapeError(f"times must be a floating-point tensor [..., N], got {describe(times)}")
+    if not isinstance(times, Tensor) or times.dtype not in (torch.float32, torch.float64) or times.ndim == 0:
+        raise ShapeError(f"times must be a float32 or float64 tensor [..., N], got {describe(times)}; convert them")
     count = times.shape[-1]
     if count < least:
         raise ConfigError(f"the rule needs at least {least} nodes, got {count}; sample the window more often")

@@ -46,12 +46,14 @@ class ByPattern:
         found = []
         for i, pattern in enumerate(patterns):
             name = pattern.cpu().numpy().tobytes() + repr((quantum, rows.dtype, rows.device)).encode()
-            if name not in self.known:
+            quadrature = self.known.get(name)
+            if quadrature is None:
                 index = int((which == i).nonzero()[0])
-                first, nodes, last = rows[index, :1], rows[index, 1:-1], rows[index, -1:]
                 mask = None if observed is None else masks[index]
-                self.remember(name, self.rule.at(nodes, first.squeeze(-1), last.squeeze(-1), mask))
-            found.append(self.known[name])
+                quadrature = self.rule.at(rows[index, 1:-1], rows[index, 0], rows[index, -1], mask)
+                if not quadrature.weights.requires_grad:  # a graph serves one backward pass only
+                    self.remember(name, quadrature)
+            found.append(quadrature)
         return gather(found, which.reshape(shape), times, observed)
 
     def remember(self, name: bytes, quadrature: Quadrature) -> None:
