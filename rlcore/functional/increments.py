@@ -185,5 +185,11 @@ def directional(function: Function, x: Tensor, v: Tensor) -> Tensor:  # [K, B, d
         found: Tensor = torch.func.jvp(function, (y,), (v,))[1]
         return found
 
-    slopes: tuple[Tensor, Tensor] = torch.func.jvp(slope, (x,), (v,))[:2]
+    try:
+        slopes: tuple[Tensor, Tensor] = torch.func.jvp(slope, (x,), (v,))[:2]
+    except NotImplementedError as error:
+        raise ConfigError(
+            "PhiBE differentiates the value twice forward, which torch cannot do for one of its operations "
+            f"({str(error).splitlines()[0]}); build the value of others, such as Tanh"
+        ) from error
     return slopes[0] + 0.5 * slopes[1]
