@@ -173,15 +173,15 @@ def test_next_cells_shorten_the_way_by_one():
 
 
 @pytest.mark.parametrize("maze", ["umaze", "medium", "large", "large_far"])
-@pytest.mark.parametrize("noise", [0.0, 0.5])
-def test_waypoints_lead_to_every_goal_and_not_faster_than_possible(maze, noise):
+@pytest.mark.parametrize(("noise", "cut", "most"), [(0.0, None, 1.85), (0.5, None, 1.85), (0.0, 0.4, 1.5)])
+def test_waypoints_lead_to_every_goal_and_not_faster_than_possible(maze, noise, cut, most):
     env = make(ID, maze=maze)
     start = begin(env, 48, seed=2)
-    path, _ = rollout(env, WaypointPolicy(env, noise), start, round(env.spec.horizon / env.spec.dt))
+    path, _ = rollout(env, WaypointPolicy(env, noise, cut=cut), start, round(env.spec.horizon / env.spec.dt))
     assert bool((path.reward.sum(0) == 1.0).all()), "all succeed in time"
     taken, least = (~path.terminated).sum(0) + 1, fewest_steps(env, start.env)
     assert bool((taken >= least).all())
-    assert float((taken / least).mean()) < 1.85
+    assert float((taken / least).mean()) < most
 
 
 def test_the_bound_is_met_on_a_straight_way():
@@ -223,6 +223,12 @@ def test_bad_settings(setting, message):
     with pytest.raises(ConfigError, match=message) as caught:
         make(ID, **setting)
     assert "\n" not in str(caught.value)
+
+
+def test_bad_cuts():
+    for cut in (-0.1, 0.45):
+        with pytest.raises(ConfigError, match=r"cut must be from 0 to 0\.4"):
+            WaypointPolicy(make(ID), cut=cut)
 
 
 def test_unknown_maze():
