@@ -5,6 +5,7 @@ from rlcore.agents.integral_rl.agent import IntegralRl, IntegralRlConfig
 from rlcore.agents.integral_rl.error_budget import ErrorBudget, action_bound, error_budget, newton_limit
 from rlcore.agents.integral_rl.guard import Reason, RefusalError, Verdict
 from rlcore.agents.integral_rl.improvement import KnownParts, linear_quadratic
+from rlcore.agents.integral_rl.linear_batch import ErrorBound, Iterate, LinearBatch
 from rlcore.agents.integral_rl.neural import NeuralIntegralRl, NeuralIntegralRlConfig
 from rlcore.agents.integral_rl.off_policy import OffPolicyConfig, OffPolicyIntegralRl
 from rlcore.agents.integral_rl.policy_evaluation import Evaluation, evaluate_policy, regressors
@@ -13,11 +14,14 @@ from rlcore.agents.integral_rl.value_iteration import ValueIterationConfig, stab
 from rlcore.data import Windows
 
 __all__ = [
+    "ErrorBound",
     "ErrorBudget",
     "Evaluation",
     "IntegralRl",
     "IntegralRlConfig",
+    "Iterate",
     "KnownParts",
+    "LinearBatch",
     "NeuralIntegralRl",
     "NeuralIntegralRlConfig",
     "OffPolicyConfig",

@@ -111,11 +111,13 @@ class LinearBatch:
         error = symmetric(weights)  # |E|, entry by entry
         epsilon = torch.linalg.matrix_norm(error)
         unit = torch.eye(self.q.shape[-1], dtype=rate.dtype, device=rate.device).expand_as(rate)
-        spread = symmetric(self.evaluate(found.states, unit).solution).diagonal(dim1=-2, dim2=-1).sum(-1)
+        spread = symmetric(self.evaluate(found.states, unit).solution)  # int e^{A't} e^{At} dt
+        loop = torch.where(finite, spread, unit)
+        fine = finite.flatten() & (torch.linalg.eigvalsh(loop)[:, 0] > 0.0)  # otherwise A_i is not stable
         push = torch.linalg.solve_triangular(torch.linalg.cholesky(self.r), self.b.mT, upper=False)  # R^-1/2 B'
-        kappa = torch.linalg.matrix_norm(push).square() * spread
+        kappa = torch.linalg.matrix_norm(push).square() * spread.diagonal(dim1=-2, dim2=-1).sum(-1)
         change = torch.linalg.matrix_norm(found.value - found.former)
-        value = torch.where(finite.flatten(), smaller_root(kappa, change, epsilon), torch.inf)
+        value = torch.where(fine, smaller_root(kappa, change, epsilon), torch.inf)
         gain = torch.linalg.matrix_norm(torch.linalg.inv(self.r) @ self.b.mT, ord=2) * value
         return ErrorBound(epsilon, value, gain)
 

@@ -73,7 +73,7 @@ class FirstGain:
     """Largest real part of the closed loop's eigenvalues, by the data [1/s]."""
 
 
-def linear_model(data: DataIntegrals, control_weight: Tensor) -> LinearModel:
+def linear_model(data: DataIntegrals) -> LinearModel:
     """M from windows of a linear system: value features `bases.quadratic`, actor features x, no discount."""
     n, m = data.actions.shape[-2:]
     p = n * (n + 1) // 2
@@ -106,10 +106,10 @@ def stabilising_gain(
     Raises `NumericsError` where that is not reached, with the best that was seen.
     """
     check_config(config)
-    model = linear_model(data, control_weight)
+    model = linear_model(data)
     n = state_weight.shape[-1]
     P = config.first * torch.eye(n, dtype=data.cost.dtype, device=data.cost.device)
-    best, seconds = torch.inf, 0.0
+    best = torch.inf
     for k in range(config.steps + 1):
         half = half_vector(P)
         price = model.pull @ half  # R K
@@ -124,7 +124,6 @@ def stabilising_gain(
                 break
         step = config.step / torch.linalg.matrix_norm(operator)
         P = P + step * (model.flow @ half + state_weight - gain.mT @ price)
-        seconds += float(step)
     raise NumericsError(
         f"value iteration found no gain whose closed loop decays at {config.margin:.3g} 1/s in {k} steps; the best, by "
         f"the data, leaves a mode at {best:+.3g} 1/s. Allow more steps, gather better excited windows, or check that "

@@ -1,7 +1,9 @@
 """Sources, agents, the training loop and what surrounds it."""
 
+from rlcore.training.adaptive_source import AdaptiveSource, Resolution
 from rlcore.training.agent import Agent, Metrics
 from rlcore.training.closed_loop_source import ClosedLoopSource
+from rlcore.training.excited_source import ExcitedSource
 from rlcore.training.sources import (
     BehaviourSource,
     CorrelatedSource,
@@ -15,16 +17,19 @@ from rlcore.training.trainer import Callback, Phase, Position, Tick, run
 from rlcore.training.windows import WindowSource
 
 __all__ = [
+    "AdaptiveSource",
     "Agent",
     "BehaviourSource",
     "Callback",
     "ClosedLoopSource",
     "CorrelatedSource",
+    "ExcitedSource",
     "Metrics",
     "PathSource",
     "Phase",
     "Position",
     "ReplaySource",
+    "Resolution",
     "RolloutSource",
     "Source",
     "StepSource",

@@ -161,7 +161,7 @@ def test_the_data_tell_the_poles_of_any_closed_loop():
     source = excited(env, tensor([1.0, 0.0], [0.0, 1.0], [-1.0, 1.0]), window=0.1, count=8, nodes=33)
     windows = source.next(Feedback(no_action))
     nodes = sample_nodes(windows, env.state_cost, identity, IntegratedWiener(3))
-    model = linear_model(nodes.integrals(value_change(quadratic(2), windows)), env.control_weight)
+    model = linear_model(nodes.integrals(value_change(quadratic(2), windows)))
     for gain in (tensor([0.0, 0.0]), tensor([3.0, 4.0]), tensor([5.0, 1.0])):
         expected = float(riccati.largest_real_part(env.A - env.B @ gain))
         assert float(model.growth(gain)) == pytest.approx(expected, abs=1e-6)

@@ -6,11 +6,13 @@ import math
 
 import torch
 
-from rlcore.agents.integral_rl import OwnNodes
-from rlcore.envs.affine import SaturatedInput
-from rlcore.experiments.integral_rl_off_policy import SHOWN, gain_error, pendulum_error
+from rlcore.agents.integral_rl import IntegralRlConfig, OffPolicyConfig, OffPolicyIntegralRl, OwnNodes
+from rlcore.envs.affine import SaturatedInput, ThirdOrderLinear
+from rlcore.experiments.integral_rl_off_policy import SHOWN, excited, gain_error, identity, pendulum_error
 from rlcore.experiments.integral_rl_tasks import RULES, iterate, task
-from rlcore.functional.quadrature import gauss_legendre
+from rlcore.functional.bases import half_vector
+from rlcore.functional.quadrature import IntegratedWiener, gauss_legendre
+from rlcore.functional.riccati import care
 from rlcore.reporting.acceptance import Measurement, row
 
 SYSTEM = "integral-rl"
@@ -104,3 +106,32 @@ def saturated_table() -> Measurement:
     first = max(abs(float(e) / g - 1.0) for e, g in zip(history[:3, 0], GAUSS_17, strict=True))
     passed = worst <= 0.02 and off <= 0.2 and first <= 0.01 and float(history[-1, 0]) <= 1e-14
     return Measurement("0; 0; 0, 0", f"{worst:.2%}; {off:.3f}; {first:.2%}, {float(history[-1, 0]):.0e}", passed)
+
+
+@row(
+    SYSTEM,
+    "discount",
+    "third order, discounted at .8 per second, N = 33, integrated Wiener 3: |P - P'|, P' of A - .4 I from the Riccati "
+    "equation, on policy and off",
+    "1e-9",
+)
+def discounted() -> Measurement:
+    env, beta = ThirdOrderLinear(dtype=torch.float64), 0.8
+    problem, rule = task(env), IntegratedWiener(3)
+    shifted = env.A - 0.5 * beta * torch.eye(3, dtype=torch.float64)
+    best = half_vector(care(shifted, env.B, env.Q, env.R))
+    config = IntegralRlConfig(discount_rate=beta)
+    learned = iterate(problem, [rule], window=0.1, count=10, nodes=33, iterations=12, config=config)
+    off = OffPolicyIntegralRl(
+        3,
+        problem.basis,
+        identity,
+        env.state_cost,
+        env.control_weight,
+        rule,
+        torch.zeros(1, 3),
+        OffPolicyConfig(discount_rate=beta),
+    )
+    off.update(excited(env, problem.starts[:1], window=0.1, count=60, nodes=33).next(off))
+    got = [float((weights - best).norm()) for weights in (learned.weights[0], off.weights)]
+    return Measurement("<= 1e-9, 1e-9", f"{got[0]:.1e}, {got[1]:.1e}", max(got) <= 1e-9)
