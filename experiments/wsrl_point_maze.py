@@ -45,7 +45,7 @@ SOFT = SacConfig(
     actor_rate=3e-4,
     temperature_rate=3e-4,
     target_rate=0.02,
-    initial_temperature=0.2,
+    initial_temperature=0.05,
     compiled=True,
 )
 
@@ -66,13 +66,17 @@ class Config:
     """Reward lost per second before the goal [1/s]."""
     seeds: int = 5
     """Independent runs, side by side in one batch."""
-    offline_updates: int = 1500
+    offline_updates: int = 800
     """Updates of Cal-QL; few enough that there is something left to learn."""
     offline: CqlConfig = field(
         default_factory=lambda: CqlConfig(replace(SOFT, target_actions=4), weight=1.0, actions=4)
     )
     """Cal-QL."""
-    online: SacConfig = field(default_factory=lambda: replace(SOFT, critic_steps=4))
+    online: SacConfig = field(
+        default_factory=lambda: replace(
+            SOFT, critic_steps=4, critic_rate=3e-4, actor_rate=1e-4, temperature_rate=1e-4, target_rate=0.005
+        )
+    )
     """Soft actor-critic."""
     minibatch: int = 128
     """Rows of a critic update."""
@@ -80,7 +84,7 @@ class Config:
     """K of each arm of WSRL, steps per seed."""
     beside: tuple[Beside, ...] = ("RLPD",)
     """Arms beside them, with the longest of these warm-ups."""
-    steps: int = 4000
+    steps: int = 2000
     """Online steps per seed after the warm-up."""
     early: tuple[int, int] = (100, 1000)
     """A measurement every so many steps, up to so many."""

@@ -14,12 +14,13 @@ from typing import final
 import torch
 from torch import Tensor
 
-from rlcore.agents.actor_critic.networks import NetworkConfig, Networks, Spaces, adam, check_rates, descend
+from rlcore.agents.actor_critic.networks import NetworkConfig, Networks, Spaces, check_rates
 from rlcore.checks import check_positive
 from rlcore.data import Transitions
 from rlcore.functional.losses import advantage_weight, least_of, td_loss, td_target, weighted_likelihood_loss
 from rlcore.nn.ensemble import Layers
 from rlcore.nn.random_stream import RandomStream
+from rlcore.nn.steps import adam, descend
 from rlcore.seeding import derive_seed
 from rlcore.training.agent import Agent, Metrics
 

@@ -8,9 +8,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from rlcore.agents.actor_critic.networks import NetworkConfig, Networks, Spaces, adam, check_rates, descend
+from rlcore.agents.actor_critic.networks import NetworkConfig, Networks, Spaces, check_rates
 from rlcore.data import Transitions
 from rlcore.functional.losses import weighted_likelihood_loss
+from rlcore.nn.steps import adam, descend
 from rlcore.seeding import derive_seed
 from rlcore.training.agent import Agent, Metrics
 

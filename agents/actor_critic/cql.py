@@ -18,13 +18,14 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from rlcore.agents.actor_critic.networks import Networks, Spaces, adam, check_extra, check_rates, descend, slices
+from rlcore.agents.actor_critic.networks import Networks, Spaces, check_extra, check_rates, slices
 from rlcore.agents.actor_critic.soft import SacConfig, SoftCore
 from rlcore.checks import check_not_negative, check_numbers, check_positive
 from rlcore.data import Transitions
 from rlcore.errors import ConfigError
 from rlcore.functional.losses import calibrated, conservative_gap, over_seeds
 from rlcore.nn.ensemble import draw_members
+from rlcore.nn.steps import Seen, adam, descend
 from rlcore.nn.tanh_gaussian import squash
 from rlcore.training.agent import Agent, Metrics
 
@@ -79,6 +80,7 @@ class Cql(Agent[Transitions]):
             start = config.weight + math.log(-math.expm1(-config.weight))  # softplus(start) = weight
             self.raw_multiplier = nn.Parameter(torch.full((seeds,), start))
             self.optimizers["multiplier"] = adam([self.raw_multiplier], config.multiplier_rate)
+        self.critic_step = self.core.step_of_critics(self, "loss")
 
     @property
     def networks(self) -> Networks:
@@ -90,34 +92,56 @@ class Cql(Agent[Transitions]):
     def update(self, batch: Transitions) -> Metrics:
         core, rows = self.core, self.networks.rows(batch)
         for part in slices(rows, core.config.critic_steps):
-            td, q = core.critic_loss(part.obs, part.action, core.target(part))
-            gap = self.gap(part, q)
-            core.learn_critics(td + self.penalty(gap))
-            self.learn_multiplier(gap.detach())
+            drawn = self.drawn(part)
+            _, td, q, gap = self.critic_step(part.obs, part.action, core.target(part), *drawn, self.multiplier)
+            self.learn_multiplier(gap)
         return {
-            "train/critic_loss": td.detach() / self.networks.seeds,
-            "train/q": q.detach().mean(),
-            "train/conservative_gap": gap.detach().mean(),
+            "train/critic_loss": td / self.networks.seeds,
+            "train/q": q.mean(),
+            "train/conservative_gap": gap.mean(),
             **core.learn_policy(rows),
         }
 
-    def gap(self, rows: Transitions, q: Tensor) -> Tensor:  # [S, E, N] -> [S, k, N]
-        """log-sum-exp over the sampled actions minus Q of the data, for the members drawn."""
-        net, config = self.networks, self.config
+    def drawn(self, rows: Transitions) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """For the regulariser: members [S, k], actions [S, 3n, N, m] with their log-density, and the bound [S, N]."""
+        net = self.networks
         chosen = draw_members(
             net.seeds,
             net.critics.members,
-            config.regularised,
-            generator=self.core.random.on(q.device),
+            self.config.regularised,
+            generator=self.core.random.on(rows.obs.device),
             replacement=True,
         )
-        action, log_density = self.sampled_actions(rows)
-        count = action.shape[1]
-        here = rows.obs.unsqueeze(1).expand(-1, count, -1, -1)
-        sampled = net.q(here.flatten(1, 2), action.flatten(1, 2), chosen)
+        bound = rows.reward
+        if self.config.calibrate:
+            bound = check_extra(rows, "mc_return", "add returns_to_go(...) to the data set")
+        return chosen, *self.sampled_actions(rows), bound
+
+    def loss(
+        self,
+        obs: Tensor,
+        action: Tensor,
+        target: Tensor,
+        chosen: Tensor,
+        sampled: Tensor,
+        log_density: Tensor,
+        bound: Tensor,
+        multiplier: Tensor,
+    ) -> tuple[Tensor, Seen]:
+        """L, and the TD part of it, Q of the data [S, E, N] and the differences [S, k, N]."""
+        td, (q,) = self.core.critic_loss(obs, action, target)
+        gap = self.gap(obs, q, chosen, sampled, log_density, bound)
+        return td + self.penalty(gap, multiplier), (td, q, gap)
+
+    def gap(
+        self, obs: Tensor, q: Tensor, chosen: Tensor, action: Tensor, log_density: Tensor, bound: Tensor
+    ) -> Tensor:  # -> [S, k, N]
+        """log-sum-exp over the sampled actions minus Q of the data, for the members drawn."""
+        config, count = self.config, action.shape[1]
+        here = obs.unsqueeze(1).expand(-1, count, -1, -1)
+        sampled = self.networks.q(here.flatten(1, 2), action.flatten(1, 2), chosen)
         sampled = sampled.view(*sampled.shape[:2], count, -1)  # [S, k, 3n, N]
         if config.calibrate:
-            bound = check_extra(rows, "mc_return", "add returns_to_go(...) to the data set")
             first = 0 if config.calibrate_uniform else config.actions
             sampled = torch.cat([sampled[:, :, :first], calibrated(sampled[:, :, first:], bound)], dim=2)
         data = torch.gather(q, 1, chosen.unsqueeze(-1).expand(-1, -1, q.shape[-1]))  # [S, k, N]
@@ -137,17 +161,21 @@ class Cql(Agent[Transitions]):
             densities.append(log_prob)
         return torch.cat(actions, dim=1), torch.cat(densities, dim=1)
 
-    def penalty(self, gap: Tensor) -> Tensor:  # [S, k, N] -> []
-        """alpha E[gap], alpha fixed or the multiplier."""
-        if self.raw_multiplier is None or self.config.gap is None:
-            return self.config.weight * over_seeds(gap.clamp(min=self.config.least_gap))
-        multiplier = nn.functional.softplus(self.raw_multiplier.detach())
-        return over_seeds(multiplier[:, None, None] * (gap.clamp(min=self.config.least_gap) - self.config.gap))
+    @property
+    def multiplier(self) -> Tensor:  # [S]
+        """alpha, fixed or learned."""
+        if self.raw_multiplier is None:
+            return self.core.raw_temperature.new_full((self.networks.seeds,), self.config.weight)
+        return nn.functional.softplus(self.raw_multiplier.detach())
+
+    def penalty(self, gap: Tensor, multiplier: Tensor) -> Tensor:  # [S, k, N], [S] -> []
+        """alpha E[gap - the gap asked for], the latter 0 if alpha is fixed."""
+        return over_seeds(multiplier[:, None, None] * (gap.clamp(min=self.config.least_gap) - (self.config.gap or 0.0)))
 
     def learn_multiplier(self, gap: Tensor) -> None:
         """Raise the multiplier where the mean difference exceeds the gap, lower it where it stays below."""
-        if self.raw_multiplier is not None and self.config.gap is not None:
-            excess = gap.flatten(1).mean(1) - self.config.gap  # [S]
+        if self.raw_multiplier is not None:
+            excess = gap.flatten(1).mean(1) - (self.config.gap or 0.0)  # [S]
             descend(self.optimizers["multiplier"], -(nn.functional.softplus(self.raw_multiplier) * excess).sum())
 
 

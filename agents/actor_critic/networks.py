@@ -7,7 +7,7 @@ paths belongs to seed b mod S, and a batch to learn from leads with [S, N].
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from rlcore.data import Transitions
 from rlcore.errors import ConfigError, ShapeError
 from rlcore.nn.ensemble import Ensemble, Layers
 from rlcore.nn.squashed import Box
+from rlcore.nn.steps import follow
 from rlcore.nn.tanh_gaussian import TanhGaussian
 
 
@@ -131,25 +132,6 @@ class HasNetworks(Protocol):
     def networks(self) -> Networks: ...
     @property
     def optimizers(self) -> Mapping[str, Optimizer]: ...
-
-
-@torch.no_grad()
-def follow(slow: nn.Module, fast: nn.Module, rate: float) -> None:
-    """slow += rate (fast - slow), for all parameters at once."""
-    torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), rate)
-
-
-def adam(parameters: Iterable[nn.Parameter], rate: float) -> torch.optim.Adam:
-    """Adam with one call for all parameters."""
-    return torch.optim.Adam(list(parameters), lr=rate, fused=True)
-
-
-def descend(optimizer: Optimizer, loss: Tensor) -> None:
-    """One step of the optimiser; only its own parameters get a gradient."""
-    own = [p for group in optimizer.param_groups for p in group["params"]]
-    optimizer.zero_grad()
-    loss.backward(inputs=own)  # type: ignore[no-untyped-call]
-    optimizer.step()
 
 
 def check_rates(**rates: float) -> None:

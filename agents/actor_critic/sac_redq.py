@@ -44,7 +44,7 @@ class SacRedq(Agent[Transitions]):
         super().__init__()
         self.core = SoftCore(spaces, config, seed=seed, seeds=seeds)
         self.noise_dim = spaces.action_dim
-        self.optimizers = self.core.optimizers
+        self.optimizers = dict(self.core.optimizers)
 
     @classmethod
     def warm_start(
@@ -72,10 +72,9 @@ class SacRedq(Agent[Transitions]):
     def update(self, batch: Transitions) -> Metrics:
         core, rows = self.core, self.networks.rows(batch)
         for part in slices(rows, core.config.critic_steps):
-            loss, q = core.critic_loss(part.obs, part.action, core.target(part))
-            core.learn_critics(loss)
+            loss, q = core.learn_critics(part)
         return {
-            "train/critic_loss": loss.detach() / self.networks.seeds,
-            "train/q": q.detach().mean(),
+            "train/critic_loss": loss / self.networks.seeds,
+            "train/q": q.mean(),
             **core.learn_policy(rows),
         }

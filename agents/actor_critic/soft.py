@@ -11,21 +11,15 @@ data", ICLR 2025, for the settings.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import Adam
 
-from rlcore.agents.actor_critic.networks import (
-    NetworkConfig,
-    Networks,
-    Spaces,
-    adam,
-    check_rates,
-    descend,
-)
+from rlcore.agents.actor_critic.networks import NetworkConfig, Networks, Spaces, check_rates
 from rlcore.checks import check_numbers, check_positive
 from rlcore.data import Transitions
 from rlcore.errors import ConfigError
@@ -39,6 +33,7 @@ from rlcore.functional.losses import (
 )
 from rlcore.nn.ensemble import draw_members
 from rlcore.nn.random_stream import RandomStream
+from rlcore.nn.steps import Following, Seen, adam, step_of
 from rlcore.nn.tanh_gaussian import squash
 from rlcore.seeding import derive_seed
 from rlcore.training.agent import Metrics
@@ -73,8 +68,7 @@ class SacConfig:
     target_actions: int = 1
     """Actions drawn at each x', the best of which counts."""
     compiled: bool = False
-    """Whether losses are fused by `torch.compile`: some ten seconds once, then faster; equal to rounding, not in bits.
-    It pays for ensembles with layer norm, not for a few plain critics."""
+    """Whether a step is one graph of `torch.compile`: up to a minute once, then faster; equal to rounding only."""
     draw_with_replacement: bool = False
     """Reference code of WSRL: one critic may be drawn twice for a target."""
     entropy_at_next: bool = False
@@ -99,14 +93,26 @@ class SoftCore(nn.Module):
         raw = math.log(math.expm1(config.initial_temperature))
         self.raw_temperature = nn.Parameter(torch.full((seeds,), raw))
         self.target_entropy = -float(spaces.action_dim) if config.target_entropy is None else config.target_entropy
-        self.optimizers: dict[str, Optimizer] = {
+        self.optimizers: dict[str, Adam] = {
             "critic": adam(self.networks.critics.parameters(), config.critic_rate),
             "actor": adam(self.networks.policy.parameters(), config.actor_rate),
             "temperature": adam([self.raw_temperature], config.temperature_rate),
         }
+        self.critic_step = self.step_of_critics(self, "critic_loss")
+        self.policy_step = self.step_of("actor", "policy_loss")
+        self.temperature_step = self.step_of("temperature", "temperature_loss")
         if config.compiled:
-            for name in ("next_value", "critic_loss", "policy_loss"):
-                setattr(self, name, torch.compile(getattr(self, name), dynamic=False))
+            self.next_value = torch.compile(self.next_value, dynamic=False)  # type: ignore[method-assign]
+
+    def step_of(self, optimizer: str, loss: str) -> Callable[..., Seen]:
+        """The step of one optimiser down one of the losses here."""
+        return step_of(self, loss, self.optimizers[optimizer], compiled=self.config.compiled)
+
+    def step_of_critics(self, owner: nn.Module, loss: str) -> Callable[..., Seen]:
+        """The step of the critics down a loss of anyone who holds this core; their slow copies follow."""
+        net, config = self.networks, self.config
+        following = Following(net.targets, net.critics, config.target_rate)
+        return step_of(owner, loss, self.optimizers["critic"], following, compiled=config.compiled)
 
     @property
     def temperature(self) -> Tensor:  # [S]
@@ -143,44 +149,47 @@ class SoftCore(nn.Module):
 
     def critic_loss(
         self, obs: Tensor, action: Tensor, target: Tensor
-    ) -> tuple[Tensor, Tensor]:  # [S, N, d], [S, N, m], [S, N] -> [], [S, E, N]
+    ) -> tuple[Tensor, Seen]:  # [S, N, d], [S, N, m], [S, N] -> [], ([S, E, N],)
         """The squared TD error and Q of the data."""
         q = self.networks.q(obs, action)
-        return td_loss(q, target), q
+        return td_loss(q, target), (q,)
 
     def policy_loss(
         self, obs: Tensor, noise: Tensor, temperature: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:  # [S, N, d], [S, N, m], [S] -> [], [S, N], [S, N]
+    ) -> tuple[Tensor, Seen]:  # [S, N, d], [S, N, m], [S] -> [], ([S, N], [S, N])
         """The loss of the policy, its log-density and the value that it climbs."""
         action, log_prob = self.networks.policy.sample(obs, noise)
         q = self.networks.q(obs, action)
         value = least_of(q) if self.config.actor_critics == "least" else q.mean(1)
-        return soft_actor_loss(log_prob, value, temperature), log_prob, value
+        return soft_actor_loss(log_prob, value, temperature), (log_prob, value)
 
-    def learn_critics(self, loss: Tensor) -> None:
-        """One step of the critics, after which their slow copies follow."""
-        descend(self.optimizers["critic"], loss)
-        self.networks.follow(self.config.target_rate)
+    def temperature_loss(self, log_prob: Tensor) -> tuple[Tensor, Seen]:  # [S, N] -> [], ()
+        """T (H - H*)."""
+        return temperature_loss(self.temperature, log_prob, self.target_entropy), ()
+
+    def learn_critics(self, rows: Transitions) -> Seen:  # -> [], [S, E, N]
+        """One step of the critics, after which their slow copies follow; returns loss and Q."""
+        found = self.critic_step(rows.obs, rows.action, self.target(rows))
         self.idle("actor", "temperature")
+        return found
 
     def learn_policy(self, rows: Transitions) -> Metrics:
         """One step of the policy and of the temperature, on all rows."""
         net = self.networks
         noise = self.random.normal(*rows.action.shape, like=rows.action)
-        loss, log_prob, value = self.policy_loss(rows.obs, noise, self.temperature.detach())
-        descend(self.optimizers["actor"], loss)
+        temperature = self.temperature.detach()
+        _, log_prob, value = self.policy_step(rows.obs, noise, temperature)
         entropy_of = log_prob
         if self.config.entropy_at_next:
             with torch.no_grad():
                 noise = self.random.normal(*rows.action.shape, like=rows.action)
                 entropy_of = net.policy.sample(rows.next_obs, noise)[1]
-        temperature = self.temperature
-        descend(self.optimizers["temperature"], temperature_loss(temperature, entropy_of, self.target_entropy))
+        self.temperature_step(entropy_of)
         self.idle("critic")
         return {
-            "train/entropy": -log_prob.detach().mean(),
-            "train/temperature": temperature.detach().mean(),
-            "train/policy_q": value.detach().mean(),
+            "train/entropy": -log_prob.mean(),
+            "train/temperature": temperature.mean(),
+            "train/policy_q": value.mean(),
         }
 
     def idle(self, *names: str) -> None:

@@ -16,13 +16,14 @@ from typing import final
 import torch
 from torch import Tensor
 
-from rlcore.agents.actor_critic.networks import NetworkConfig, Networks, Spaces, adam, check_rates, descend, follow
+from rlcore.agents.actor_critic.networks import NetworkConfig, Networks, Spaces, check_rates
 from rlcore.checks import check_not_negative, check_positive
 from rlcore.data import Transitions
 from rlcore.errors import ConfigError
 from rlcore.functional.losses import least_of, td3_bc_loss, td_loss, td_target
 from rlcore.nn.ensemble import Layers
 from rlcore.nn.random_stream import RandomStream
+from rlcore.nn.steps import adam, descend, follow
 from rlcore.seeding import derive_seed
 from rlcore.training.agent import Agent, Metrics
 

@@ -87,10 +87,10 @@ def measure(updates: int = 10, rounds: int = 31) -> list[dict[str, Any]]:
     for width in (64, 256):
         workloads = {
             f"rlcore SacRedq, 2 x {width}": ours(rows, width, updates),
-            f"the same, compiled, 2 x {width}": ours(rows, width, updates, compiled=True),
+            f"rlcore SacRedq, compiled, 2 x {width}": ours(rows, width, updates, compiled=True),
             f"Stable-Baselines3 SAC, 2 x {width}": peer(rows, width, updates),
         }
         rates = interleave(workloads, rounds=rounds)
-        best = f"the same, compiled, 2 x {width}"
+        best = f"rlcore SacRedq, compiled, 2 x {width}"
         found += table(rates, best, batch=256, versions=f"sb3 {stable_baselines3.__version__}")
     return found

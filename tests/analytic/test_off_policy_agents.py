@@ -150,12 +150,15 @@ def test_calibration_stops_the_pushing_at_the_returns() -> None:
     bounded.load_state_dict(plain.state_dict())
     rows = plain.networks.rows(bandit(64, 0))
     high = rows.replace(extras={"mc_return": torch.full_like(rows.reward, 1e3)})
-    gaps = [agent.gap(high, agent.networks.q(high.obs, high.action)).mean().item() for agent in (plain, bounded)]
+    gaps = [gap_of(agent, high).mean().item() for agent in (plain, bounded)]
     assert gaps[1] > 900.0 > gaps[0]
     low = rows.replace(extras={"mc_return": torch.full_like(rows.reward, -1e3)})
     bounded.load_state_dict(plain.state_dict())
-    again = [agent.gap(low, agent.networks.q(low.obs, low.action)) for agent in (plain, bounded)]
-    assert torch.equal(*again)
+    assert torch.equal(gap_of(plain, low), gap_of(bounded, low))
+
+
+def gap_of(agent: Cql, rows: Transitions) -> Tensor:
+    return agent.gap(rows.obs, agent.networks.q(rows.obs, rows.action), *agent.drawn(rows))
 
 
 def test_the_multiplier_moves_towards_its_gap() -> None:
@@ -259,6 +262,33 @@ def test_an_idle_step_of_adam_moves_on_its_momentum() -> None:
                 optimizer.step()
         moved.append(-x.item())
     assert moved[1] / moved[0] == pytest.approx(math.sqrt(5.0), rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sac", "cal-ql"])
+def test_compiled_steps_are_the_eager_ones(name: str) -> None:
+    """Weights, slow weights and Adam's state agree after ten updates, and a checkpoint of one serves the other."""
+    soft = replace(WSRL, networks=replace(SMALL, critics=3), critic_steps=2, target_actions=2)
+    make: Any = {
+        "sac": lambda config: SacRedq(SPACES, config, seeds=2),
+        "cal-ql": lambda config: cal_ql(SPACES, CqlConfig(config, actions=2, gap=0.5), seeds=2),
+    }[name]
+    eager, compiled = make(soft), make(replace(soft, compiled=True))
+    for k in range(10):
+        for agent in (eager, compiled):
+            metrics = agent.update(bandit(32, k, seeds=2))
+    assert all(math.isfinite(float(value)) for value in metrics.values())
+    for (key, one), two in zip(eager.named_parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}")
+    for role, optimizer in eager.optimizers.items():
+        ours = compiled.optimizers[role].state_dict()["state"]
+        for index, state in optimizer.state_dict()["state"].items():
+            assert state.keys() == ours[index].keys()
+            assert state["step"].item() == ours[index]["step"].item()
+    eager.load_training_state(compiled.training_state())
+    compiled.load_training_state(eager.training_state())
+    for agent in (eager, compiled):
+        agent.update(bandit(32, 11, seeds=2))
 
 
 def test_bad_input_is_told() -> None:

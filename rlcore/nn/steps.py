@@ -1,0 +1,141 @@
+"""Steps of Adam on a loss: eager, or one compiled graph of loss, gradient, moments and parameters together.
+
+    m += (1 - b1)(g - m),  v += (1 - b2)(g^2 - v),  p -= rate (m / (1 - b1^k)) / (sqrt(v / (1 - b2^k)) + eps)
+
+Small networks spend most of an eager step between their operations; one graph does not. Both keep Adam's state where
+`torch.optim` does, so that a checkpoint of one serves the other; they agree to rounding, not bit for bit.
+Source: Kingma and Ba, "Adam", ICLR 2015, algorithm 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value
+from torch.optim import Adam, Optimizer
+
+Seen = tuple[Tensor, ...]
+
+
+class Loss(Protocol):
+    """A loss [] and what else is worth seeing, from tensors."""
+
+    def __call__(self, *args: Any) -> tuple[Tensor, Seen]: ...
+
+
+class Following(NamedTuple):
+    """A slow copy that goes `rate` of the way after each step."""
+
+    slow: nn.Module
+    fast: nn.Module
+    rate: float
+
+
+def adam(parameters: Iterable[nn.Parameter], rate: float) -> Adam:
+    """Adam with one call for all parameters."""
+    return Adam(list(parameters), lr=rate, fused=True)
+
+
+def descend(optimizer: Optimizer, loss: Tensor) -> None:
+    """One step of the optimiser; only its own parameters get a gradient."""
+    own = [p for group in optimizer.param_groups for p in group["params"]]
+    optimizer.zero_grad()
+    loss.backward(inputs=own)  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+
+@torch.no_grad()
+def follow(slow: nn.Module, fast: nn.Module, rate: float) -> None:
+    """slow += rate (fast - slow), for all parameters at once."""
+    torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), rate)
+
+
+def step_of(
+    owner: nn.Module, loss: str, optimizer: Adam, following: Following | None = None, *, compiled: bool
+) -> Callable[..., Seen]:
+    """The step that moves the optimiser's parameters down the owner's loss of this name -> (loss, *seen), detached."""
+    return (FusedStep if compiled else EagerStep)(owner, loss, optimizer, following)
+
+
+class EagerStep:
+    """By autograd and the optimiser."""
+
+    def __init__(self, owner: nn.Module, loss: str, optimizer: Adam, following: Following | None) -> None:
+        self.loss: Loss = getattr(owner, loss)
+        self.optimizer, self.following = optimizer, following
+
+    def __call__(self, *args: Any) -> Seen:
+        loss, seen = self.loss(*args)
+        descend(self.optimizer, loss)
+        if self.following is not None:
+            follow(*self.following)
+        return tuple(x.detach() for x in (loss, *seen))
+
+
+class Method(nn.Module):
+    """A method of a module as a module, so that its parameters can be given from outside."""
+
+    def __init__(self, owner: nn.Module, name: str) -> None:
+        super().__init__()
+        self.owner, self.name = owner, name
+
+    def forward(self, *args: Any) -> tuple[Tensor, Seen]:
+        return getattr(self.owner, self.name)(*args)  # type: ignore[no-any-return]
+
+
+class FusedStep:
+    """By one compiled graph; compiled again for every new size of its arguments."""
+
+    def __init__(self, owner: nn.Module, loss: str, optimizer: Adam, following: Following | None) -> None:
+        self.method, self.optimizer, self.following = Method(owner, loss), optimizer, following
+        (self.group,) = optimizer.param_groups
+        own = {id(p) for p in self.group["params"]}
+        self.parameters = {name: p for name, p in self.method.named_parameters() if id(p) in own}
+        names = {id(p): name for name, p in self.parameters.items()}
+        self.fast = [] if following is None else [names[id(p)] for p in following.fast.parameters()]
+        self.compiled: Callable[..., Seen] = torch.compile(self.graph, fullgraph=True, dynamic=False)
+
+    @torch.no_grad()
+    def __call__(self, *args: Any) -> Seen:
+        state = [self.state_of(p) for p in self.parameters.values()]
+        moments = [[s[name] for s in state] for name in ("step", "exp_avg", "exp_avg_sq")]
+        slow = [] if self.following is None else [p.detach() for p in self.following.slow.parameters()]
+        return self.compiled({n: p.detach() for n, p in self.parameters.items()}, *moments, slow, args)
+
+    def state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        """Adam's state of a parameter, begun where `torch.optim` would begin it."""
+        state: dict[str, Tensor] = self.optimizer.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), device=parameter.device)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        return state
+
+    def graph(
+        self,
+        parameters: dict[str, Tensor],
+        steps: list[Tensor],
+        means: list[Tensor],
+        squares: list[Tensor],
+        slow: list[Tensor],
+        args: tuple[Any, ...],
+    ) -> Seen:
+        """What is compiled: everything is changed in place."""
+
+        def loss_of(given: dict[str, Tensor]) -> tuple[Tensor, Seen]:
+            return functional_call(self.method, given, args)  # type: ignore[no-any-return]
+
+        gradient, (loss, seen) = grad_and_value(loss_of, has_aux=True)(parameters)
+        (b1, b2), rate, eps = self.group["betas"], self.group["lr"], self.group["eps"]
+        for name, k, m, v in zip(parameters, steps, means, squares, strict=True):
+            g = gradient[name]
+            k.add_(1.0)
+            m.lerp_(g, 1.0 - b1)
+            v.lerp_(g * g, 1.0 - b2)
+            parameters[name].sub_(rate / (1.0 - b1**k) * m / ((v / (1.0 - b2**k)).sqrt() + eps))
+        if self.following is not None:
+            for copy, name in zip(slow, self.fast, strict=True):
+                copy.lerp_(parameters[name], self.following.rate)
+        return (loss, *seen)
