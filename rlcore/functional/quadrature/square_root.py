@@ -8,10 +8,10 @@
     first    state X u, with u standard normal or without a prior:   z = W X u + N(0, 1),   least squares
 
 The chunks are filtered side by side, each as if its first state were known; the chain finds how far it is; from there
-they are filtered side by side again, now for good. So about 5 sqrt(N) small steps on batches take the place of N, every
-one on factors, where what is small keeps its digits. The state before the window is left to the end, for it may be
-uncertain without bound. The last component of the state is the integral itself, with its variance as a sum of squares,
-never c - z'w.
+they are filtered side by side again, and once more from where that has led, for the chain takes longer steps than one
+node and loses some digits to them. So about 6 sqrt(N) small steps on batches take the place of N, every one on factors,
+where what is small keeps its digits. The state before the window is left to the end, for it may be uncertain without
+bound. The last component of the state is the integral itself, with its variance as a sum of squares, never c - z'w.
 
 Source: Anderson and Moore, Optimal Filtering, 1979, chapter 6; de Jong, Annals of Statistics 19, 1991, for diffuse
 coefficients; Sarkka and Garcia-Fernandez, IEEE Transactions on Automatic Control 66, 2021, for filters in parallel.
@@ -83,8 +83,9 @@ class SquareRootFilter:
         S = torch.zeros_like(self.B[0])
         before, S[0] = self.begin(prior, (nodes[..., -1] - nodes[..., 0]) * rate.double() / self.count)
         self.found = self.filter(S)
-        if len(S) > 1:
+        if len(S) > 1:  # from where the chain says, and then from where that pass arrives, as exact as node by node
             self.found = self.filter(torch.cat([S[:1], self.chain(self.found)]))
+            self.found = self.filter(torch.cat([S[:1], self.found.S[:-1]]))
         unknown = torch.cat([prior.proper, prior.diffuse], -1).to(rate)
         powers = torch.arange(prior.diffuse.shape[-1], dtype=rate.dtype, device=rate.device)
         per_second = torch.nn.functional.pad(rate[..., None] ** -powers, (prior.proper.shape[-1], 0), value=1.0)
