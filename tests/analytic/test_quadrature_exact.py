@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from rlcore.experiments.acceptance.integral_rl.oracle import matern_oracle, relative_errors
+from rlcore.experiments.acceptance.integral_rl.oracle import matern_filter_oracle, matern_oracle, relative_errors
 from rlcore.functional.quadrature import (
     ByPattern,
     IntegratedWiener,
@@ -220,6 +220,18 @@ def test_one_rule_for_every_pattern():
         torch.testing.assert_close(found.variance, alone.variance, rtol=1e-7, atol=0.0)
         torch.testing.assert_close(found.integral(values), alone.integral(values), rtol=1e-11, atol=1e-12)
         torch.testing.assert_close(found.deviation(values), alone.deviation(values), rtol=1e-5, atol=0.0)
+
+
+@pytest.mark.parametrize("order", range(5))
+def test_many_nodes_to_rounding(order):
+    """Against a filter in many digits, which on few nodes is the dense form."""
+    step = 2.0**-8
+    few = matern_oracle(order, 2.0, [step * k for k in range(12)], 0.0, 11 * step, digits=100)
+    again = matern_filter_oracle(order, 2.0, 12, step, digits=100)
+    assert max(abs(a - b) for a, b in zip(few[0], again[0], strict=True)) < 1e-40
+    found = Matern(order, 2.0).at(step * torch.arange(400, dtype=DOUBLE))
+    exact = matern_filter_oracle(order, 2.0, 400, step, digits=60)
+    assert max(relative_errors(found.weights.tolist(), float(found.variance), exact)) < 1e-12
 
 
 def test_long_windows_agree_with_their_halves_at_no_loss():
