@@ -14,7 +14,7 @@ from rlcore.agents.martingale import CppoConfig, DeepConfig, cppo, ct_ddpg, ct_s
 from rlcore.data import ReplayBuffer
 from rlcore.experiments.tasks import Task, TaskName, make_task, steps_of
 from rlcore.seeding import Streams
-from rlcore.training import Agent, CorrelatedSource, Phase, ReplaySource, RolloutSource, Source, WindowSource
+from rlcore.training import Agent, HeldSource, Phase, ReplaySource, Source, WindowSource
 from rlcore.training.recorder import SILENT, Recorder
 
 
@@ -22,23 +22,31 @@ from rlcore.training.recorder import SILENT, Recorder
 class Replay:
     """How experience becomes rows. Nothing here knows dt."""
 
-    gather: float = 0.4
+    gather: float = 0.1
     """Physical time gathered per path between two groups of updates [s]."""
     updates: int = 32
     """Updates per gathered piece."""
     rows: int = 256
     """Windows per update."""
-    window: float = 0.2
+    window: float = 0.1
     """Length of a window [s]."""
     stride: float = 0.05
     """A window begins every so many seconds [s]."""
-    nodes: int = 4
+    nodes: int = 2
     """Points of a window at which q is evaluated."""
-    correlation_time: float = 0.25
-    """Correlation time of the exploration noise [s]."""
+    hold: float = 0.3
+    """Time for which the exploration noise is held [s]."""
+    shares: tuple[float, ...] = (0.0, 0.5, 1.0, 1.0)
+    """Shares of the exploration noise, path by path in turn."""
 
 
-LEARNER = DeepConfig(temperature=0.03, critic_rate=0.24, actor_rate=0.24, update_interval=0.0125, target_time=0.2)
+LEARNER = DeepConfig(
+    temperature=0.03,
+    critic_rate=0.96,
+    actor_rate=0.96,
+    decay_time=2.5,
+    target_time=0.05,
+)
 ON_POLICY = CppoConfig()
 
 
@@ -52,20 +60,22 @@ class Config:
     """Which problem."""
     dt: float = 0.05
     """Control interval [s]."""
-    paths: int = 64
+    paths: int = 256
     """Parallel paths."""
-    seconds: float = 32.0
+    seconds: float = 8.0
     """Physical time per path [s]."""
     replay: Replay = Replay()
     """Experience of ct-sac and ct-ddpg."""
     learner: DeepConfig = LEARNER
-    """ct-sac and ct-ddpg; the latter has no temperature."""
+    """ct-sac and ct-ddpg; the latter has no temperature. The update interval follows from `replay`."""
     exploration: float = 1.0
     """ct-ddpg: standard deviation of the noise on the action, in half-widths of the box."""
     cppo: CppoConfig = ON_POLICY
     """cppo."""
-    cppo_gather: float = 0.8
+    cppo_gather: float = 0.4
     """cppo: physical time per path and update [s]."""
+    cppo_hold: float = 0.05
+    """cppo: time for which the noise is held, and length of a row [s]."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers of every network."""
     evaluations: int = 8
@@ -74,7 +84,7 @@ class Config:
     """'cpu' or 'cuda'."""
 
 
-PRESETS = {"quick": Config(), "paper": Config(seconds=96.0, evaluations=24)}
+PRESETS = {"quick": Config(), "paper": Config(seconds=24.0, learner=replace(LEARNER, decay_time=8.0), evaluations=24)}
 
 
 def replayed(task: Task, config: Config, seed: int) -> tuple[Agent[Any], Source[Any], int]:
@@ -85,23 +95,19 @@ def replayed(task: Task, config: Config, seed: int) -> tuple[Agent[Any], Source[
         "hidden": config.hidden,
         "input_scale": task.input_scale,
     }
+    learner = replace(config.learner, update_interval=replay.gather / replay.updates)
     if config.agent == "ct-sac":
-        agent = ct_sac(spec, config.learner, **common)
+        agent = ct_sac(spec, learner, **common)
     else:
-        agent = ct_ddpg(spec, replace(config.learner, temperature=0.0), exploration=config.exploration, **common)
-    feed = CorrelatedSource(
-        task.env,
-        config.paths,
-        steps_of(replay.gather, config.dt),
-        seed=seed,
-        noise_dim=agent.noise_dim,
-        correlation_time=replay.correlation_time,
-    )
+        agent = ct_ddpg(spec, replace(learner, temperature=0.0), exploration=config.exploration, **common)
+    gather, hold = steps_of(replay.gather, config.dt), steps_of(replay.hold, config.dt)
+    feed = HeldSource(task.env, config.paths, gather, seed=seed, hold=hold, shares=replay.shares)
     cut = WindowSource(
         feed,
         steps_of(replay.window, config.dt),
         stride=steps_of(replay.stride, config.dt),
         nodes=replay.nodes,
+        discount_rate=spec.discount_rate,
         generator=streams["nodes"],
     )
     gathers = math.ceil(config.seconds / replay.gather)
@@ -113,10 +119,15 @@ def replayed(task: Task, config: Config, seed: int) -> tuple[Agent[Any], Source[
 
 def on_policy(task: Task, config: Config, seed: int) -> tuple[Agent[Any], Source[Any], int]:
     """CPPO, its rollouts, and the number of updates."""
-    generator = Streams(seed)["networks"]
-    agent = cppo(task.env.spec, config.cppo, generator=generator, hidden=config.hidden, input_scale=task.input_scale)
-    source = RolloutSource(task.env, config.paths, steps_of(config.cppo_gather, config.dt), seed=seed)
-    return agent.to(task.env.device), source, math.ceil(config.seconds / config.cppo_gather)
+    streams = Streams(seed)
+    common: dict[str, Any] = {"hidden": config.hidden, "input_scale": task.input_scale}
+    agent = cppo(task.env.spec, config.cppo, generator=streams["networks"], **common)
+    hold = steps_of(config.cppo_hold, config.dt)
+    steps = hold * steps_of(config.cppo_gather, hold * config.dt)
+    feed = HeldSource(task.env, config.paths, steps, seed=seed, hold=hold)
+    rate = task.env.spec.discount_rate
+    rows = WindowSource(feed, hold, stride=hold, nodes=1, discount_rate=rate, generator=streams["nodes"])
+    return agent.to(task.env.device), rows, math.ceil(config.seconds / config.cppo_gather)
 
 
 def train(config: Config, seed: int, recorder: Recorder = SILENT) -> tuple[Agent[Any], dict[str, float]]:

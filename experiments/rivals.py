@@ -1,55 +1,90 @@
 """Stable-Baselines3's SAC and PPO for the sweep over dt: as a newcomer would run them, and scaled to physical time.
 
-All of them get the same physical time and the same number of gradient steps at every dt. What "naive" keeps per step,
-"fair" scales:
+All of them get the same physical time, gradient steps and rows per gradient step at every dt, and rewards divided by
+`REFERENCE_DT`, so that a step of .05 s earns its rate. What "naive" keeps per step, "scaled" keeps per second:
 
-| | naive | fair |
+| | naive | scaled |
 |---|---|---|
 | discount of a step | that of dt = .05 s | exp(-beta dt) |
-| exploration of SAC | drawn anew at every step | gSDE, drawn anew every `correlation_time` |
+| temperature of SAC at the start, later tuned by SAC itself | .1 | .1 dt / .05 |
+| exploration of SAC | drawn anew at every step | gSDE, drawn anew every `hold` seconds |
 | GAE's lambda of PPO | .95 | .95^(dt / .05) |
+
+The time constant of SAC's target is a number of updates, and so the same in physical time for both.
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any, Literal
 
 from rlcore.experiments.tasks import Task, steps_of
 from rlcore.timegrid import discount
 
 RivalName = Literal["sac-naive", "sac-fair", "ppo-naive", "ppo-fair"]
-REFERENCE_DT = 0.05  # s, where naive and fair agree
-PPO_ROLLOUTS, PPO_EPOCHS, PPO_MINIBATCHES = 40, 8, 4
+REFERENCE_DT = 0.05  # s, where naive and scaled agree
+PPO_ROLLOUTS, PPO_EPOCHS, PPO_MINIBATCHES = 40, 16, 4
+SAC_ROUNDS = 320  # groups of gradient steps
 
 
-def make_rival(
-    name: RivalName, task: Task, paths: int, seconds: float, updates: int, correlation_time: float, seed: int
-) -> Any:
+def make_rival(name: RivalName, task: Task, paths: int, seconds: float, updates: int, hold: float, seed: int) -> Any:
     """An untrained model on `paths` copies, which learns for `seconds` per copy; SAC takes `updates` gradient steps."""
     from stable_baselines3 import PPO, SAC
-
-    from rlcore.interop.sb3 import Sb3VecEnv
 
     spec, naive = task.env.spec, name.endswith("naive")
     gamma = discount(spec.discount_rate, REFERENCE_DT if naive else spec.dt)
     common: dict[str, Any] = {"gamma": gamma, "seed": seed, "device": "cpu", "policy_kwargs": {"net_arch": [64, 64]}}
-    calls = steps_of(seconds, spec.dt)
-    vector = Sb3VecEnv(task.env, paths, seed=seed)
+    calls, reference_calls = steps_of(seconds, spec.dt), steps_of(seconds, REFERENCE_DT)
+    vector = scaled_rewards(task, paths, seed)
     if name.startswith("ppo"):
-        steps = max(8, calls // PPO_ROLLOUTS)
+        steps = max(1, calls // PPO_ROLLOUTS)
+        rows = max(1, reference_calls // PPO_ROLLOUTS) * paths // PPO_MINIBATCHES
         trace = 0.95 if naive else 0.95 ** (spec.dt / REFERENCE_DT)
-        common |= {"n_steps": steps, "batch_size": steps * paths // PPO_MINIBATCHES, "n_epochs": PPO_EPOCHS}
-        return PPO("MlpPolicy", vector, gae_lambda=trace, learning_rate=1e-3, **common)
-    every = max(1, calls // 320)  # calls of the environments between two groups of gradient steps
-    explore: dict[str, Any] = {} if naive else {"use_sde": True, "sde_sample_freq": steps_of(correlation_time, spec.dt)}
+        common |= {"n_steps": steps, "batch_size": min(rows, steps * paths), "n_epochs": PPO_EPOCHS}
+        buffer = thinned_buffer()
+        return PPO("MlpPolicy", vector, gae_lambda=trace, learning_rate=1e-3, rollout_buffer_class=buffer, **common)
+    every = max(1, calls // SAC_ROUNDS)  # calls of the environments between two groups of gradient steps
+    explore: dict[str, Any] = {} if naive else {"use_sde": True, "sde_sample_freq": steps_of(hold, spec.dt)}
     return SAC(
         "MlpPolicy",
         vector,
         train_freq=every,
         gradient_steps=max(1, round(updates * every / calls)),
         learning_starts=calls * paths // 20,
-        buffer_size=min(1_000_000, calls * paths),
+        buffer_size=calls * paths,
         learning_rate=1e-3,
+        ent_coef=f"auto_{0.1 if naive else 0.1 * spec.dt / REFERENCE_DT}",
         **explore,
         **common,
     )
+
+
+def scaled_rewards(task: Task, paths: int, seed: int) -> Any:
+    """Parallel copies whose rewards are divided by `REFERENCE_DT`."""
+    from stable_baselines3.common.vec_env import VecEnvWrapper
+
+    from rlcore.interop.sb3 import Sb3VecEnv
+
+    class ScaledRewards(VecEnvWrapper):
+        def reset(self) -> Any:
+            return self.venv.reset()
+
+        def step_wait(self) -> Any:
+            obs, reward, done, info = self.venv.step_wait()
+            return obs, reward / REFERENCE_DT, done, info
+
+    return ScaledRewards(Sb3VecEnv(task.env, paths, seed=seed))
+
+
+def thinned_buffer() -> Any:
+    """PPO's buffer, from which an epoch takes the same number of rows at every dt, drawn at random."""
+    from stable_baselines3.common.buffers import RolloutBuffer
+
+    class ThinnedBuffer(RolloutBuffer):
+        def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:
+            for part, rows in enumerate(super().get(batch_size)):
+                if part == PPO_MINIBATCHES:
+                    return
+                yield rows
+
+    return ThinnedBuffer

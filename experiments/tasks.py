@@ -2,7 +2,8 @@
 
     score = (return - return of zero action) / (optimal return - return of zero action)
 
-A score can be compared across control intervals, where a negative return cannot.
+A score can be compared across control intervals, where a negative return cannot. Whatever the control interval of the
+training, a policy is judged at one fine interval, so that scores differ by what was learned alone.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 from rlcore.envs.control.lqr import LQ_B, ScalarLqr
@@ -21,6 +23,7 @@ from rlcore.simulation.policy import Feedback, Policy
 
 TaskName = Literal["lq", "pendulum"]
 PATHS = pendulum.EVALUATION_PATHS
+JUDGED_DT = 0.005  # s, control interval of the evaluation; at 1 ms the scores are the same within 0.001
 
 
 @dataclass(frozen=True)
@@ -28,31 +31,46 @@ class Task:
     """A problem at one control interval."""
 
     env: Environment
+    judge: Environment
+    """The same problem at the control interval of the evaluation."""
     input_scale: tuple[float, ...]
     """What brings each observation to order one."""
-    optimum: Callable[[], float]
-    """Mean optimal return over the starts of the evaluation."""
+    ends: Callable[[], tuple[float, float]]
+    """Mean returns of zero action and of the optimum over the starts of the evaluation."""
 
     def evaluator(self, policy: Policy) -> Callable[[], Mapping[str, float]]:
         """Discounted return of the deterministic policy, and its score."""
-        idle = Feedback(lambda obs: obs.new_zeros(len(obs), self.env.spec.action_dim))
-        nothing, best = evaluate(idle, self.env, paths=PATHS).mean, self.optimum()
+        nothing, best = self.ends()
 
         def measure() -> Mapping[str, float]:
-            found = evaluate(policy, self.env, paths=PATHS).mean
+            found = evaluate(policy, self.judge, paths=PATHS).mean
             return {"eval/return": found, "eval/score": (found - nothing) / (best - nothing)}
 
         return measure
 
 
-def make_task(name: TaskName, dt: float, device: str = "cpu") -> Task:
-    """A problem by name, at control interval dt [s]."""
+def make_task(name: TaskName, dt: float, device: str = "cpu", judged_dt: float = JUDGED_DT) -> Task:
+    """A problem by name, trained at control interval dt [s] and judged at another."""
+    env, judge = (make_environment(name, interval, device) for interval in (dt, judged_dt))
+    scale = (1.0, 1.0, 0.25) if name == "pendulum" else (1.0,)
+    return Task(env, judge, scale, lambda: ends(name, judged_dt))
+
+
+def make_environment(name: TaskName, dt: float, device: str) -> Pendulum | ScalarLqr:
+    """The problem, integrated in steps of at most 25 ms (pendulum, fourth order) or 10 ms (linear)."""
     if name == "pendulum":
-        swing_up = Pendulum(replace(PendulumConfig(), dt=dt), device=device)
-        return Task(swing_up, (1.0, 1.0, 0.25), lambda: pendulum.return_optimum(swing_up))
-    fine = max(1, math.ceil(dt / 0.01))
-    linear = ScalarLqr(replace(LQ_B, dt=dt, substeps=fine, initial_sd=1.0), device=device)
-    return Task(linear, (1.0,), lambda: evaluate(linear.optimal_policy(), linear, paths=PATHS).mean)
+        return Pendulum(replace(PendulumConfig(), dt=dt, substeps=math.ceil(dt / 0.025 - 1e-9)), device=device)
+    return ScalarLqr(replace(LQ_B, dt=dt, substeps=math.ceil(dt / 0.01 - 1e-9), initial_sd=1.0), device=device)
+
+
+@lru_cache
+def ends(name: TaskName, dt: float) -> tuple[float, float]:
+    """Mean returns of zero action and of the optimum."""
+    env = make_environment(name, dt, "cpu")
+    idle = evaluate(Feedback(lambda obs: obs.new_zeros(len(obs), env.spec.action_dim)), env, paths=PATHS).mean
+    if isinstance(env, Pendulum):
+        return idle, pendulum.return_optimum(env)
+    return idle, evaluate(env.optimal_policy(), env, paths=PATHS).mean
 
 
 def steps_of(seconds: float, dt: float) -> int:

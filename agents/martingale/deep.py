@@ -8,8 +8,9 @@
 policies serve without importance weights; q satisfies the consistency condition by `NormalisedQ`. With a Gaussian actor
 and gamma > 0 this is a soft actor-critic (`ct_sac`), with a deterministic one and gamma = 0 a deterministic policy
 gradient (`ct_ddpg`). All rates and the target's time constant are per second, and delta spans a window, so nothing here
-knows dt. The behaviour must explore with noise that is correlated over about a window: actions redrawn at every step
-average out as dt -> 0 and tell nothing about q. `ReplaySource` over a `WindowSource` makes the rows.
+knows dt. The behaviour's noise must be held over at least a window (`HeldSource`): noise redrawn at every step averages out
+as dt -> 0 and tells nothing about q, and where it changes within the window only a smoothed q is found. Some paths should
+act without noise: q vanishes there, which pins J. `ReplaySource` over a `WindowSource` makes the rows.
 Sources: Jia and Zhou, "q-Learning in continuous time", JMLR 24 (2023) 161; Cheng, Guo and Zhang, arXiv 2509.23711, for
 the deterministic policy gradient; Han and Ji, "Continuous soft actor-critic", 2025, for a martingale critic and replay.
 """
@@ -20,6 +21,8 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +39,9 @@ from rlcore.training.agent import Agent, Metrics
 from rlcore.training.windows import node_integral
 
 
+FUSED = partial(torch.optim.Adam, fused=True)
+
+
 @dataclass(frozen=True)
 class DeepConfig:
     """Settings of `DeepActorCritic`. Times are physical, so they stay when dt changes."""
@@ -47,7 +53,7 @@ class DeepConfig:
     actor_rate: float = 0.06
     """Learning rate of Adam for the policy [1/s]."""
     decay_time: float = 0.0
-    """The rates are divided by 1 + t / decay_time, t the physical time per path seen so far [s]; 0 keeps them."""
+    """The rates are divided by 1 + (t / decay_time)^2, t the physical time per path seen so far [s]; 0 keeps them."""
     update_interval: float = 0.025
     """Physical time between two updates, per path [s]."""
     target_time: float = 0.5
@@ -82,8 +88,8 @@ class DeepActorCritic(Agent[Transitions]):
         self.noise_dim = self._actor.noise_dim
         self.register_buffer("elapsed", torch.zeros((), dtype=torch.float64))
         critic = ([*value.parameters(), *q.parameters()], config.critic_rate)
-        self.optimizers["critic"] = rated_optimizer(torch.optim.Adam, [critic])
-        self.optimizers["actor"] = rated_optimizer(torch.optim.Adam, [(list(actor.parameters()), config.actor_rate)])
+        self.optimizers["critic"] = rated_optimizer(FUSED, [critic])
+        self.optimizers["actor"] = rated_optimizer(FUSED, [(list(actor.parameters()), config.actor_rate)])
 
     @property
     def _actor(self) -> Actor:
@@ -108,11 +114,13 @@ class DeepActorCritic(Agent[Transitions]):
         delta = (reached - value).detach()
         seconds = batch.dt.sum()
         check_alive("replay actor-critic", delta, seconds, self.elapsed, lambda: "lower critic_rate or actor_rate")
-        decay = 1.0 / (1.0 + float(self.elapsed) / config.decay_time) if config.decay_time else 1.0
+        decay = 1.0 / (1.0 + (float(self.elapsed) / config.decay_time) ** 2) if config.decay_time else 1.0
         step = config.update_interval * decay  # s
         climb(self.optimizers["critic"], ((value + q) * delta).sum() / seconds, step, config.gradient_clip)
 
+        self.q.requires_grad_(False)
         objective = self.q.mean(batch.obs, self._actor.cloud(batch.obs), config.temperature).mean()
+        self.q.requires_grad_(True)
         climb(self.optimizers["actor"], objective, step, config.gradient_clip)
         follow = -math.expm1(-config.update_interval / config.target_time)
         with torch.no_grad():
@@ -149,7 +157,7 @@ def ct_ddpg(
     generator: torch.Generator,
     hidden: Sequence[int] = (64, 64),
     input_scale: Sequence[float] | None = None,
-    exploration: float = 0.5,
+    exploration: float = 1.0,
 ) -> DeepActorCritic:
     """Continuous-time deterministic policy gradient; explores with `exploration` half-widths of the box."""
     network = _network(spec.observation_dim, hidden, spec.action_dim, generator, input_scale)
@@ -160,7 +168,7 @@ def ct_ddpg(
 def _network(
     inputs: int, hidden: Sequence[int], outputs: int, generator: torch.Generator, scale: Sequence[float] | None
 ) -> Mlp:
-    return Mlp(inputs, hidden, outputs, generator=generator, output_gain=0.01, input_scale=scale)
+    return Mlp(inputs, hidden, outputs, generator=generator, activation=nn.ReLU, output_gain=0.01, input_scale=scale)
 
 
 def _assemble(
@@ -173,9 +181,8 @@ def _assemble(
 ) -> DeepActorCritic:
     half = 0.5 * (spec.action_high - spec.action_low)
     scale = [1.0] * spec.observation_dim if input_scale is None else list(input_scale)
-    value = Scalar(Mlp(spec.observation_dim, hidden, 1, generator=generator, input_scale=scale))
-    sizes = (spec.observation_dim + spec.action_dim, hidden, 1)
-    advantage = Mlp(
-        *sizes, generator=generator, output_gain=0.01, input_scale=[*scale, *[1.0 / half] * spec.action_dim]
-    )
-    return DeepActorCritic(value, NormalisedQ(Scalar(advantage)), actor, config)
+    common: dict[str, Any] = {"generator": generator, "activation": nn.ReLU}
+    value = Mlp(spec.observation_dim, hidden, 1, input_scale=scale, **common)
+    inputs, scale = spec.observation_dim + spec.action_dim, [*scale, *[1.0 / half] * spec.action_dim]
+    advantage = Mlp(inputs, hidden, 1, output_gain=0.01, input_scale=scale, **common)
+    return DeepActorCritic(Scalar(value), NormalisedQ(Scalar(advantage)), actor, config)

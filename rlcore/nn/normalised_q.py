@@ -29,8 +29,11 @@ class NormalisedQ(nn.Module):
 
     def mean(self, obs: Tensor, cloud: Cloud, temperature: float) -> Tensor:  # [*, d] -> [*]
         """E_pi[A - gamma log pi]."""
-        here = obs.unsqueeze(-2).expand(*cloud.action.shape[:-1], obs.shape[-1])
-        return (self.raw(here, cloud.action) - temperature * cloud.log_density) @ cloud.weight
+        return (self._at(obs, cloud.action) - temperature * cloud.log_density) @ cloud.weight
 
     def forward(self, obs: Tensor, action: Tensor, cloud: Cloud, temperature: float) -> Tensor:
-        return self.raw(obs, action) - self.mean(obs, cloud, temperature)
+        every = self._at(obs, torch.cat([action.unsqueeze(-2), cloud.action], dim=-2))  # [*, 1 + J], in one pass
+        return every[..., 0] - (every[..., 1:] - temperature * cloud.log_density) @ cloud.weight
+
+    def _at(self, obs: Tensor, actions: Tensor) -> Tensor:  # [*, d], [*, J, m] -> [*, J]
+        return self.raw(obs.unsqueeze(-2).expand(*actions.shape[:-1], obs.shape[-1]), actions)

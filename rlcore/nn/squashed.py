@@ -78,7 +78,7 @@ class SquashedGaussian(nn.Module):
     nodes: Tensor  # [J, m]
     weights: Tensor  # [J]
 
-    def __init__(self, network: nn.Module, action_dim: int, low: float, high: float, *, points: int = 7) -> None:
+    def __init__(self, network: nn.Module, action_dim: int, low: float, high: float, *, points: int = 4) -> None:
         super().__init__()
         check_positive("points", points)
         self.network, self.box, self.noise_dim = network, Box(low, high), action_dim
@@ -102,7 +102,11 @@ class SquashedGaussian(nn.Module):
 
 
 class SquashedFeedback(nn.Module):
-    """a = middle + half tanh(mean(x)); exploration adds `exploration` half-widths times the noise, within the box."""
+    """a = middle + half z / sqrt(1 + z^2), z = network(x); exploration adds `exploration` half-widths times the noise.
+
+    The slope falls like |z|^-3, where that of tanh falls like e^{-2|z|}: an actor driven to a corner of the box by a
+    critic that knows nothing yet still feels which way to go back. Actions stay within the box.
+    """
 
     def __init__(self, network: nn.Module, action_dim: int, low: float, high: float, *, exploration: float) -> None:
         super().__init__()
@@ -111,10 +115,11 @@ class SquashedFeedback(nn.Module):
         self.noise_dim, self.exploration = action_dim, exploration
 
     def act(self, obs: Tensor, noise: Tensor | None) -> Tensor:
-        action: Tensor = self.box(self.network(obs))
+        z: Tensor = self.network(obs)
+        middle, half = self.box.middle, self.box.extent
+        action = middle + half * z * torch.rsqrt(1.0 + z * z)
         if noise is None:
             return action
-        middle, half = self.box.middle, self.box.extent
         return (action + self.exploration * half * noise).clamp(middle - half, middle + half)
 
     def cloud(self, obs: Tensor) -> Cloud:

@@ -7,6 +7,7 @@ from rlcore.training.excited_source import ExcitedSource
 from rlcore.training.sources import (
     BehaviourSource,
     CorrelatedSource,
+    HeldSource,
     PathSource,
     ReplaySource,
     RolloutSource,
@@ -24,6 +25,7 @@ __all__ = [
     "ClosedLoopSource",
     "CorrelatedSource",
     "ExcitedSource",
+    "HeldSource",
     "Metrics",
     "PathSource",
     "Phase",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
+from torch import Tensor
 
 from rlcore.data import Replay, Trajectory, Transitions
 from rlcore.errors import ConfigError
 from rlcore.simulation.correlated import NoiseFromState, WithCorrelatedNoise
 from rlcore.simulation.environment import Environment, EnvState
+from rlcore.simulation.noise import Stream, step_noise
 from rlcore.simulation.policy import Policy
 from rlcore.simulation.rollout import begin, rollout, rollout_with_reset
 
@@ -111,6 +114,67 @@ class CorrelatedSource(_Continuing[Transitions]):
         found, self.stand = rollout_with_reset(self.env, NoiseFromState(policy), self.stand, self.steps_per_call)
         self.count_call()
         return found.replace(obs=found.obs[..., : -self.width], next_obs=found.next_obs[..., : -self.width])
+
+
+class HeldSource(_Continuing[Transitions]):
+    """As `RolloutSource`, but the policy's noise is drawn anew only every `hold` control steps and held in between.
+
+    The policy still answers the newest observation at every step. Held noise has the same effect however small dt is,
+    and at the beginning of a hold it is independent of the state. Path b takes `shares[b % len(shares)]` of the noise:
+    0 acts as the deterministic policy does, which off-policy learners need to see too.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        paths: int,
+        steps_per_call: int,
+        *,
+        seed: int,
+        hold: int,
+        shares: Sequence[float] = (1.0,),
+    ) -> None:
+        if hold < 1 or not shares:
+            raise ConfigError(f"need hold >= 1 step and at least one share, got {hold} and {list(shares)}")
+        super().__init__(env, paths, steps_per_call, seed=seed)
+        self.hold = hold
+        self.share = torch.tensor(list(shares), dtype=env.dtype, device=env.device)[self.stand.row % len(shares)]
+
+    def next(self, policy: Policy) -> Transitions:
+        pieces, left = [], self.steps_per_call
+        while left:
+            count = min(left, self.hold - self.stand.step % self.hold)  # up to the next draw
+            held = HeldNoise(policy, self.noise(policy.noise_dim)) if policy.noise_dim else policy
+            piece, self.stand = rollout_with_reset(self.env, held, self.stand, count)
+            pieces.append(piece)
+            left -= count
+        self.count_call()
+        return consecutive(pieces)
+
+    def noise(self, width: int) -> Tensor:  # [B, width]
+        row, draw = self.stand.row, self.stand.step // self.hold
+        drawn = step_noise(self.stand.seed, row, Stream.ACTION, draw, 1, width, self.env.dtype)[0]
+        return self.share.unsqueeze(1) * drawn
+
+
+@dataclass(frozen=True)
+class HeldNoise:
+    """A policy whose noise is given."""
+
+    policy: Policy
+    noise: Tensor  # [B, m]
+    noise_dim: int = 0
+
+    def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:
+        return self.policy.act(obs, noise=self.noise)
+
+
+def consecutive(pieces: Sequence[Transitions]) -> Transitions:  # each [K, B] -> [sum K, B]
+    """Batches of the same paths, one after the other."""
+    names = ("obs", "action", "reward", "discount", "next_obs", "dt")
+    columns = {name: torch.cat([getattr(piece, name) for piece in pieces]) for name in names}
+    extras = {name: torch.cat([piece.extras[name] for piece in pieces]) for name in pieces[0].extras}
+    return Transitions(**columns, extras=extras)
 
 
 def check_noise(policy: Policy, width: int) -> None:

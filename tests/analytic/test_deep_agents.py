@@ -58,7 +58,8 @@ def generator(seed: int = 0) -> torch.Generator:
 def some_windows(dt: float, nodes: int = 1000) -> Transitions:
     source = RolloutSource(Linear(dt), 256, round(1.0 / dt), seed=0)
     steps = round(0.2 / dt)
-    return WindowSource(source, steps, stride=steps, nodes=nodes, generator=generator()).next(UniformPolicy(-2, 2, 1))
+    cut = WindowSource(source, steps, stride=steps, nodes=nodes, discount_rate=BETA, generator=generator())
+    return cut.next(UniformPolicy(-2, 2, 1)).flatten()
 
 
 def test_true_functions_leave_increments_of_first_order_in_dt() -> None:
@@ -77,7 +78,7 @@ def test_the_number_of_windows_does_not_depend_on_dt() -> None:
 
 
 def test_a_window_is_cut_where_its_episode_ends() -> None:
-    steps, paths = 6, 50
+    steps, paths = 7, 50
     random = generator()
     reward = torch.randn(steps, paths, generator=random)
     ends = torch.rand(steps, paths, generator=random) < 0.2
@@ -85,7 +86,7 @@ def test_a_window_is_cut_where_its_episode_ends() -> None:
     obs = torch.arange(steps * paths, dtype=torch.float32).view(steps, paths, 1)
     dt = torch.full((steps, paths), 0.1)
     batch = Transitions(obs, obs, reward, math.exp(-0.05) * ~terminated, obs + 0.5, dt, {"last": ends})
-    rows = windows(batch, 4, stride=3, nodes=4, generator=random)
+    rows = windows(batch, 4, stride=3, nodes=4, discount_rate=0.0, generator=random).flatten()
     assert len(rows) == 2 * paths
     for start in (0, 3):
         for path in range(paths):
@@ -109,7 +110,7 @@ def test_a_few_nodes_integrate_without_bias() -> None:
     obs = values.view(-1, 1, 1).expand(steps, paths, 1)
     flat = torch.full((steps, paths), 0.01)
     batch = Transitions(obs, obs, flat, torch.full_like(flat, 0.99), obs, flat)
-    found = [windows(batch, steps, stride=steps, nodes=n, generator=generator()) for n in (steps, 3)]
+    found = [windows(batch, steps, stride=steps, nodes=n, discount_rate=0.0, generator=generator()).flatten() for n in (steps, 3)]
     integrals = [node_integral(rows, rows.extras["node_obs"].squeeze(-1)) for rows in found]
     exact = float((0.01 * 0.99 ** torch.arange(steps) * values).sum())
     assert integrals[0].tolist() == pytest.approx([exact] * paths, rel=1e-5)
@@ -173,10 +174,10 @@ def replay_agent(actor_rate: float) -> tuple[DeepActorCritic, ReplaySource]:
     value = LinearInFeatures(lambda x: x**2, 1, dtype=torch.float64)
     features = lambda z: torch.cat([z[..., :1] * z[..., 1:], z[..., 1:] ** 2], dim=-1)  # noqa: E731
     advantage = LinearInFeatures(features, 2, dtype=torch.float64)
-    config = DeepConfig(0.0, critic_rate=0.4, actor_rate=actor_rate, decay_time=4.0, target_time=0.1)
+    config = DeepConfig(0.0, critic_rate=0.4, actor_rate=actor_rate, decay_time=8.0, target_time=0.1)
     agent = DeepActorCritic(value, NormalisedQ(advantage), LinearActor(), config)
     feed = CorrelatedSource(Linear(0.01), 64, 50, seed=0, noise_dim=1, correlation_time=0.2)
-    cut = WindowSource(feed, 10, stride=5, nodes=4, generator=generator(1))
+    cut = WindowSource(feed, 10, stride=5, nodes=4, discount_rate=BETA, generator=generator(1))
     return agent, ReplaySource(ReplayBuffer(20_000), 512, generator=generator(2), feed=cut, draws_per_feed=10)
 
 
