@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from rlcore.agents.martingale import CppoConfig, DeepConfig, cppo, ct_ddpg, ct_sac
 from rlcore.data import ReplayBuffer
-from rlcore.experiments.tasks import Task, TaskName, make_task, steps_of
+from rlcore.experiments.tasks import EPISODE, Task, TaskName, make_task, steps_of
 from rlcore.seeding import Streams
 from rlcore.training import Agent, HeldSource, Phase, ReplaySource, Source, WindowSource
 from rlcore.training.recorder import SILENT, Recorder
@@ -47,7 +47,7 @@ LEARNER = DeepConfig(
     decay_time=2.5,
     target_time=0.05,
 )
-ON_POLICY = CppoConfig()
+ON_POLICY = CppoConfig(temperature=0.0, policy_trace=1.0, value_trace=2.0, decay_time=4.0)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,9 @@ class Config:
     """ct-ddpg: standard deviation of the noise on the action, in half-widths of the box."""
     cppo: CppoConfig = ON_POLICY
     """cppo."""
-    cppo_gather: float = 0.4
+    cppo_episode: float = 2.0
+    """cppo: length of an episode [s]; rows of the policy of the moment must keep showing the starts."""
+    cppo_gather: float = 0.2
     """cppo: physical time per path and update [s]."""
     cppo_hold: float = 0.05
     """cppo: time for which the noise is held, and length of a row [s]."""
@@ -132,8 +134,9 @@ def on_policy(task: Task, config: Config, seed: int) -> tuple[Agent[Any], Source
 
 def train(config: Config, seed: int, recorder: Recorder = SILENT) -> tuple[Agent[Any], dict[str, float]]:
     """The trained agent, and the metrics of the last update and evaluation."""
-    task = make_task(config.task, config.dt, config.device)
-    agent, source, iterations = (on_policy if config.agent == "cppo" else replayed)(task, config, seed)
+    on = config.agent == "cppo"
+    task = make_task(config.task, config.dt, config.device, episode=config.cppo_episode if on else EPISODE)
+    agent, source, iterations = (on_policy if on else replayed)(task, config, seed)
     recorder.hparams({"agent": config.agent, "task": config.task, "dt": config.dt})
     found = recorder.train(
         agent,

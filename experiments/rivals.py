@@ -38,7 +38,7 @@ def make_rival(name: RivalName, task: Task, paths: int, seconds: float, updates:
     vector = scaled_rewards(task, paths, seed)
     if name.startswith("ppo"):
         steps = max(1, calls // PPO_ROLLOUTS)
-        rows = max(1, reference_calls // PPO_ROLLOUTS) * paths // PPO_MINIBATCHES
+        rows = max(2, max(1, reference_calls // PPO_ROLLOUTS) * paths // PPO_MINIBATCHES)
         trace = 0.95 if naive else 0.95 ** (spec.dt / REFERENCE_DT)
         common |= {"n_steps": steps, "batch_size": min(rows, steps * paths), "n_epochs": PPO_EPOCHS}
         buffer = thinned_buffer()

@@ -22,6 +22,7 @@ from rlcore.simulation.environment import Environment
 from rlcore.simulation.policy import Feedback, Policy
 
 TaskName = Literal["lq", "pendulum"]
+EPISODE = 10.0  # s
 PATHS = pendulum.EVALUATION_PATHS
 JUDGED_DT = 0.005  # s, control interval of the evaluation; at 1 ms the scores are the same within 0.001
 
@@ -49,18 +50,22 @@ class Task:
         return measure
 
 
-def make_task(name: TaskName, dt: float, device: str = "cpu", judged_dt: float = JUDGED_DT) -> Task:
-    """A problem by name, trained at control interval dt [s] and judged at another."""
-    env, judge = (make_environment(name, interval, device) for interval in (dt, judged_dt))
+def make_task(
+    name: TaskName, dt: float, device: str = "cpu", *, episode: float = EPISODE, judged_dt: float = JUDGED_DT
+) -> Task:
+    """A problem by name, trained at control interval dt in episodes of given length, and judged at another; all [s]."""
+    env, judge = make_environment(name, dt, device, episode), make_environment(name, judged_dt, device)
     scale = (1.0, 1.0, 0.25) if name == "pendulum" else (1.0,)
     return Task(env, judge, scale, lambda: ends(name, judged_dt))
 
 
-def make_environment(name: TaskName, dt: float, device: str) -> Pendulum | ScalarLqr:
+def make_environment(name: TaskName, dt: float, device: str, episode: float = EPISODE) -> Pendulum | ScalarLqr:
     """The problem, integrated in steps of at most 25 ms (pendulum, fourth order) or 10 ms (linear)."""
     if name == "pendulum":
-        return Pendulum(replace(PendulumConfig(), dt=dt, substeps=math.ceil(dt / 0.025 - 1e-9)), device=device)
-    return ScalarLqr(replace(LQ_B, dt=dt, substeps=math.ceil(dt / 0.01 - 1e-9), initial_sd=1.0), device=device)
+        substeps = math.ceil(dt / 0.025 - 1e-9)
+        return Pendulum(replace(PendulumConfig(), dt=dt, horizon=episode, substeps=substeps), device=device)
+    substeps = math.ceil(dt / 0.01 - 1e-9)
+    return ScalarLqr(replace(LQ_B, dt=dt, horizon=episode, substeps=substeps, initial_sd=1.0), device=device)
 
 
 @lru_cache

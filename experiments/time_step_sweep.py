@@ -17,12 +17,13 @@ import torch
 
 from rlcore.experiments import baseline, deep_control
 from rlcore.experiments.rivals import RivalName, make_rival
-from rlcore.experiments.tasks import TaskName, make_task
+from rlcore.experiments.tasks import EPISODE, TaskName, make_task
 from rlcore.reporting.lines import Chart, Line, plot_charts
 from rlcore.reporting.statistics import interquartile_mean, stratified_bootstrap
 from rlcore.training.recorder import SILENT, Recorder
 
 OURS = ("ct-sac", "ct-ddpg", "cppo")
+SHORTEST = replace(deep_control.PRESETS["quick"], evaluations=1)
 Scores = Mapping[tuple[str, float], Sequence[float]]
 """Scores of the repeats, by agent and control interval."""
 
@@ -39,7 +40,7 @@ class Config:
     """Control intervals [s]."""
     repeats: int = 1
     """Independent runs of each."""
-    learner: deep_control.Config = replace(deep_control.PRESETS["quick"], evaluations=1)
+    learner: deep_control.Config = SHORTEST
     """How long and on how many paths everything learns, and how ours do it."""
 
 
@@ -67,11 +68,10 @@ def train(name: str, dt: float, config: Config, seed: int, recorder: Recorder = 
     from rlcore.interop.sb3 import Sb3Policy
 
     torch.manual_seed(seed)
-    task = make_task(config.task, dt, learner.device)
+    episode = learner.cppo_episode if name.startswith("ppo") else EPISODE
+    task = make_task(config.task, dt, learner.device, episode=episode)
     updates = round(learner.seconds / learner.replay.gather * learner.replay.updates)
-    model = make_rival(
-        cast(RivalName, name), task, learner.paths, learner.seconds, updates, learner.replay.hold, seed
-    )
+    model = make_rival(cast(RivalName, name), task, learner.paths, learner.seconds, updates, learner.replay.hold, seed)
     recorder.hparams({"agent": name, "task": config.task, "dt": dt})
     measure, simulated = task.evaluator(Sb3Policy(model)), learner.paths * learner.seconds
     return baseline.learn(model, dt, simulated, learner.evaluations, measure, recorder)["eval/score"]

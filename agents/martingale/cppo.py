@@ -3,9 +3,9 @@
     maximise  E[ rho(x, u) q^(x, u) ] + gamma E[H(pi(x))] - C E_x sqrt(KL(pi_old(x), pi(x))),   rho = pi / pi_old at u
 
 The performance difference of two policies is (1 / beta) E[q - gamma log pi], and its local approximation errs by at
-most a multiple of the state-averaged sqrt(KL). q^ is the increment of the value over a step divided by dt, averaged
-with a trace that fades in seconds. C grows when the mean sqrt(KL) leaves its target and shrinks when it stays below.
-A KL between laws of whole paths would grow like 1 / dt; one of the actions at a state does not.
+most a multiple of the state-averaged sqrt(KL). q^ is the increment of the value over a row divided by its length,
+averaged with a trace that fades in seconds. C grows when the mean sqrt(KL) leaves its target and shrinks when it stays
+below. A KL between laws of whole paths would grow like 1 / dt; one of the actions at a state does not.
 Source: Zhao, Tang and Yao, "Policy optimization for continuous reinforcement learning", NeurIPS 2023.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,19 +35,21 @@ class CppoConfig:
 
     temperature: float = 0.01
     """gamma, the weight of the entropy [reward per second]."""
-    policy_trace: float = 0.3
+    policy_trace: float = 0.6
     """Seconds over which increments are gathered into q^ [s]; 0 takes single steps."""
     value_trace: float = 1.0
     """Seconds over which increments are gathered into the target of the value [s]."""
-    distance: float = 0.06
+    distance: float = 0.12
     """Target of the mean sqrt(KL) of an update."""
-    epochs: int = 8
+    decay_time: float = 0.0
+    """Rates and distance are divided by 1 + (t / decay_time)^2, t the physical time per path so far [s]; 0 keeps."""
+    epochs: int = 16
     """Passes over a batch."""
     minibatches: int = 4
     """Parts into which a pass splits the batch: every so manyth row."""
     value_rate: float = 3e-3
     """Learning rate of Adam for J, per gradient step; a J that lags behind the policy makes it overshoot."""
-    policy_rate: float = 1e-3
+    policy_rate: float = 3e-3
     """Learning rate of Adam for the policy, per gradient step."""
     gradient_clip: float = 1.0
     """Largest Euclidean norm of a gradient."""
@@ -59,7 +62,10 @@ SMOOTH = 1e-4  # sqrt(KL + SMOOTH^2) - SMOOTH has a gradient at KL = 0
 
 
 class Cppo(Agent[Transitions]):
-    """On-policy updates from consecutive transitions [K, B], such as a `RolloutSource` gathers.
+    """On-policy updates from consecutive rows [K, B].
+
+    Noise that is redrawn at every step explores nothing as dt -> 0: hold it for a physical time (`HeldSource`) and take
+    a row per hold (`WindowSource` with a stride of its length). Single steps of a `RolloutSource` serve at a coarse dt.
 
     Raises `NumericsError` when it diverges.
     """
@@ -74,7 +80,7 @@ class Cppo(Agent[Transitions]):
         config: CppoConfig = CppoConfig(),
     ) -> None:
         super().__init__()
-        for name in ("temperature", "policy_trace", "value_trace"):
+        for name in ("temperature", "policy_trace", "value_trace", "decay_time"):
             check_not_negative(name, getattr(config, name))
         for name in ("distance", "value_rate", "policy_rate", "gradient_clip"):
             check_positive(name, getattr(config, name))
@@ -116,19 +122,20 @@ class Cppo(Agent[Transitions]):
         with torch.no_grad():
             old_mean, old_log = self.policy.mean(obs), self.policy.log_variance.clone()
             old_log_prob = self.policy.log_prob(obs, action)
+        decay = 1.0 / (1.0 + (float(self.elapsed) / config.decay_time) ** 2) if config.decay_time else 1.0
         columns = (obs, action, ((q - q.mean()) / spread).flatten(), target.flatten(), old_log_prob, old_mean)
         weight = config.temperature / spread  # the entropy, in the units of the normalised q^
         for _ in range(config.epochs):
             for part in range(config.minibatches):
-                self._step(tuple(column[part :: config.minibatches] for column in columns), old_log, weight)
+                self._step(tuple(column[part :: config.minibatches] for column in columns), old_log, weight, decay)
         with torch.no_grad():
             distance = self._distance(self.policy.mean(obs), old_mean, old_log).mean()
-        if distance > (1.0 + SLACK) * config.distance:
+        if distance > (1.0 + SLACK) * decay * config.distance:
             self.penalty *= PENALTY_FACTOR
-        elif distance < (1.0 - SLACK) * config.distance:
+        elif distance < (1.0 - SLACK) * decay * config.distance:
             self.penalty /= PENALTY_FACTOR
         self.penalty.clamp_(*PENALTY_RANGE)
-        self.elapsed += batch.dt[:, 0].sum()
+        self.elapsed += batch.dt.sum(0).mean()
         return {
             "train/distance": distance,
             "train/penalty": self.penalty,
@@ -137,7 +144,7 @@ class Cppo(Agent[Transitions]):
             "train/entropy": self.policy.entropy().detach(),
         }
 
-    def _step(self, columns: tuple[Tensor, ...], old_log: Tensor, weight: Tensor) -> None:
+    def _step(self, columns: tuple[Tensor, ...], old_log: Tensor, weight: Tensor, decay: float) -> None:
         """One gradient step on a minibatch."""
         obs, action, q, target, old_log_prob, old_mean = columns
         ratio = torch.exp(self.policy.log_prob(obs, action) - old_log_prob)
@@ -145,7 +152,7 @@ class Cppo(Agent[Transitions]):
         improve = (ratio * q).mean() + weight * self.policy.entropy() - self.penalty * distance
         fit = -0.5 * (self.value(obs) - target).square().mean()
         for name, objective in (("value", fit), ("policy", improve)):
-            climb(self.optimizers[name], objective, 1.0, self.config.gradient_clip)
+            climb(self.optimizers[name], objective, decay, self.config.gradient_clip)
 
     def _distance(self, mean: Tensor, old_mean: Tensor, old_log: Tensor) -> Tensor:  # [N, m] -> [N]
         """sqrt(KL(pi_old(x), pi(x))) of Gaussians at each state."""
@@ -164,8 +171,9 @@ def cppo(
 ) -> Cppo:
     """CPPO with networks for a problem; the first standard deviation is half of the box's half-width."""
     sizes = (spec.observation_dim, hidden)
-    mean = Mlp(*sizes, spec.action_dim, generator=generator, output_gain=0.01, input_scale=input_scale)
-    value = Scalar(Mlp(*sizes, 1, generator=generator, input_scale=input_scale))
+    common: dict[str, Any] = {"generator": generator, "activation": nn.ReLU, "input_scale": input_scale}
+    mean = Mlp(*sizes, spec.action_dim, output_gain=0.01, **common)
+    value = Scalar(Mlp(*sizes, 1, **common))
     half = 0.5 * (spec.action_high - spec.action_low)
     first = 2.0 * torch.log(torch.tensor(0.5 * half)).item()
     return Cppo(value, Gaussian(mean, spec.action_dim, log_variance=first), config)

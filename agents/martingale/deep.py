@@ -8,9 +8,9 @@
 policies serve without importance weights; q satisfies the consistency condition by `NormalisedQ`. With a Gaussian actor
 and gamma > 0 this is a soft actor-critic (`ct_sac`), with a deterministic one and gamma = 0 a deterministic policy
 gradient (`ct_ddpg`). All rates and the target's time constant are per second, and delta spans a window, so nothing here
-knows dt. The behaviour's noise must be held over at least a window (`HeldSource`): noise redrawn at every step averages out
-as dt -> 0 and tells nothing about q, and where it changes within the window only a smoothed q is found. Some paths should
-act without noise: q vanishes there, which pins J. `ReplaySource` over a `WindowSource` makes the rows.
+knows dt. The behaviour's noise must be held over at least a window (`HeldSource`): noise redrawn at every step averages
+out as dt -> 0 and tells nothing about q, and where it changes within the window only a smoothed q is found. Some paths
+should act without noise: q vanishes there, which pins J. `ReplaySource` over a `WindowSource` makes the rows.
 Sources: Jia and Zhou, "q-Learning in continuous time", JMLR 24 (2023) 161; Cheng, Guo and Zhang, arXiv 2509.23711, for
 the deterministic policy gradient; Han and Ji, "Continuous soft actor-critic", 2025, for a martingale critic and replay.
 """
@@ -37,7 +37,6 @@ from rlcore.nn.squashed import Actor, SquashedFeedback, SquashedGaussian
 from rlcore.simulation.environment import ControlSpec
 from rlcore.training.agent import Agent, Metrics
 from rlcore.training.windows import node_integral
-
 
 FUSED = partial(torch.optim.Adam, fused=True)
 

@@ -5,8 +5,9 @@ A row stands for the increment of the martingale over a window that begins at x_
     int_0^L e^{-beta s} (r - q(X_s, u_s)) ds + e^{-beta L} J(X_L) - J(x_0),
 
 whose variance stays bounded as dt -> 0, while that of a single step grows like 1 / dt. The integral of q is a sum over
-a few nodes, one drawn at random in each stratum of the window, so that its mean is exact. Rewards and q count as spread
-evenly over their step, by the factor (1 - e^{-beta dt}) / (beta dt): counted at the left end, J would err by beta dt / 2.
+a few nodes, one drawn at random in each stratum of the window, so that its mean is exact. Rewards and q count as
+spread evenly over their step, by the factor (1 - e^{-beta dt}) / (beta dt): counted at its left end, they would make J
+err by beta dt / 2.
 Source: the increments are those of Jia and Zhou, JMLR 24 (2023) 161; several-step windows with a fixed number of steps
 are used by Cheng, Guo and Zhang, arXiv 2509.23711.
 """

@@ -110,7 +110,10 @@ def test_a_few_nodes_integrate_without_bias() -> None:
     obs = values.view(-1, 1, 1).expand(steps, paths, 1)
     flat = torch.full((steps, paths), 0.01)
     batch = Transitions(obs, obs, flat, torch.full_like(flat, 0.99), obs, flat)
-    found = [windows(batch, steps, stride=steps, nodes=n, discount_rate=0.0, generator=generator()).flatten() for n in (steps, 3)]
+    found = [
+        windows(batch, steps, stride=steps, nodes=n, discount_rate=0.0, generator=generator()).flatten()
+        for n in (steps, 3)
+    ]
     integrals = [node_integral(rows, rows.extras["node_obs"].squeeze(-1)) for rows in found]
     exact = float((0.01 * 0.99 ** torch.arange(steps) * values).sum())
     assert integrals[0].tolist() == pytest.approx([exact] * paths, rel=1e-5)

@@ -119,7 +119,7 @@ EVALUATION: dict[str, tuple[Any, Any]] = {
     ),
     "time_step_sweep": (
         time_step_sweep,
-        time_step_sweep.Config(agents=("ct-sac", "sac-naive", "sac-fair", "ppo-fair"), dts=(0.1, 0.05), learner=SHORT),
+        time_step_sweep.Config(agents=("cppo", "sac-naive", "sac-fair", "ppo-fair"), dts=(0.1, 0.05), learner=SHORT),
     ),
     "wsrl_point_maze": (wsrl_point_maze, MAZE),
     "irregular_time": (irregular_time, irregular_time.Config(dt=0.02, mean_steps=4, paths=16, seconds=4.0)),
