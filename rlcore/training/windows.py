@@ -52,21 +52,20 @@ class WindowSource(Source[Transitions]):
         self.pending: Transitions | None = None  # [K, B] from the next window's first step on
 
     def next(self, policy: Policy) -> Transitions:
-        ready = 0
-        while ready < 1:
+        pending = self.pending
+        while pending is None or len(pending.reward) < self.length:
             batch = self.feed.next(policy)
-            self.pending = batch if self.pending is None else consecutive([self.pending, batch])
-            ready = (len(self.pending.reward) - self.length) // self.stride + 1
+            pending = batch if pending is None else consecutive([pending, batch])
         self.steps, self.simulated = self.feed.steps, self.feed.simulated
         rows = windows(
-            self.pending,
+            pending,
             self.length,
             stride=self.stride,
             nodes=self.nodes,
             discount_rate=self.discount_rate,
             generator=self.generator,
         )
-        self.pending = self.pending[ready * self.stride :]
+        self.pending = pending[len(rows.reward) * self.stride :]
         return rows
 
     def state_dict(self) -> dict[str, Any]:

@@ -17,13 +17,14 @@ from rlcore import ControlledDiffusion, ControlSpec, Rk4
 from rlcore.agents.martingale import Cppo, CppoConfig, DeepActorCritic, DeepConfig
 from rlcore.data import ReplayBuffer, Transitions
 from rlcore.envs.control.lqr import LQ_B, ScalarLqr
+from rlcore.errors import NumericsError
 from rlcore.functional.returns import traced_sum
 from rlcore.nn.gaussian import Gaussian
 from rlcore.nn.mlp import LinearInFeatures, Mlp
 from rlcore.nn.normalised_q import NormalisedQ
 from rlcore.nn.squashed import Cloud, SquashedFeedback, SquashedGaussian
-from rlcore.simulation import EnvState, UniformPolicy
-from rlcore.training import CorrelatedSource, ReplaySource, RolloutSource, WindowSource
+from rlcore.simulation import EnvState, GaussianFeedback, UniformPolicy
+from rlcore.training import CorrelatedSource, HeldSource, ReplaySource, RolloutSource, WindowSource
 from rlcore.training.windows import node_integral, windows
 
 GAIN, BETA = 0.4, 0.5
@@ -75,6 +76,58 @@ def test_true_functions_leave_increments_of_first_order_in_dt() -> None:
 
 def test_the_number_of_windows_does_not_depend_on_dt() -> None:
     assert len({len(some_windows(dt)) for dt in (0.1, 0.02, 0.004)}) == 1
+
+
+def test_windows_do_not_depend_on_how_much_is_gathered_at_a_time() -> None:
+    def gathered(steps: int, calls: int) -> Tensor:
+        feed = HeldSource(Linear(0.02), 4, steps, seed=0, hold=5)
+        cut = WindowSource(feed, 10, stride=5, nodes=1, discount_rate=BETA, generator=generator())
+        return torch.cat([cut.next(UniformPolicy(-2, 2, 1)).reward for _ in range(calls)])
+
+    whole, pieces = gathered(120, 1), gathered(7, 14)
+    assert len(whole) == 23
+    assert torch.equal(whole[: len(pieces)], pieces[: len(whole)])
+
+
+def test_a_window_source_resumes_with_its_pending_steps() -> None:
+    def source() -> WindowSource:
+        feed = HeldSource(Linear(0.02), 4, 7, seed=0, hold=5)
+        return WindowSource(feed, 10, stride=5, nodes=2, discount_rate=BETA, generator=generator())
+
+    policy, first, second = UniformPolicy(-2, 2, 1), source(), source()
+    first.next(policy)
+    second.load_state_dict(first.state_dict())
+    for _ in range(3):
+        assert torch.equal(first.next(policy).extras["node_obs"], second.next(policy).extras["node_obs"])
+
+
+def test_held_noise_changes_only_when_its_time_is_over_and_by_its_share() -> None:
+    policy = GaussianFeedback(lambda obs: 0.0 * obs, 1.0, 1)
+    feed = HeldSource(Linear(0.02), 6, 8, seed=3, hold=5, shares=(0.0, 0.5, 1.0))
+    action = torch.cat([feed.next(policy).action for _ in range(5)]).squeeze(-1)  # [40, 6]
+    holds = action.view(8, 5, 6)
+    assert torch.equal(holds, holds[:, :1].expand_as(holds))
+    assert (holds[1:, 0, 2] != holds[:-1, 0, 2]).all()
+    assert float(holds[:, :, [0, 3]].abs().max()) == 0.0
+    one = HeldSource(Linear(0.02), 6, 8, seed=3, hold=5).next(policy).action.squeeze(-1)
+    assert torch.allclose(action[:8, 1], 0.5 * one[:, 1])
+
+
+def test_a_deterministic_actor_in_a_corner_still_feels_its_way_back() -> None:
+    network = Mlp(1, (8,), 1, generator=generator())
+    torch.nn.init.constant_(network.layers[-1].bias, 12.0)
+    actor = SquashedFeedback(network, 1, -2.0, 2.0, exploration=1.0)
+    action = actor.act(torch.zeros(1, 1), None)
+    action.sum().backward()
+    assert 1.9 < float(action.detach()) < 2.0
+    assert float(network.layers[-1].bias.grad) > 1e-4  # half / 12^3; tanh would leave 1e-10
+
+
+def test_divergence_ends_the_run_and_says_what_to_change() -> None:
+    agent, source = replay_agent(actor_rate=0.4)
+    agent.value.theta.data.fill_(1e12)
+    with pytest.raises(NumericsError, match=r"diverged after .* got .*; lower critic_rate or actor_rate"):
+        agent.learn(source, 2)
 
 
 def test_a_window_is_cut_where_its_episode_ends() -> None:
