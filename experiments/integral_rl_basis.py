@@ -24,6 +24,7 @@ from rlcore.agents.integral_rl import (
     OwnNodes,
 )
 from rlcore.envs.affine import ControlAffine, CubicDecay, HyperbolicValue
+from rlcore.errors import ConfigError
 from rlcore.functional.bases import Monomials
 from rlcore.functional.quadrature import IntegratedWiener, gauss_legendre
 from rlcore.functional.saturation import excess_cost
@@ -131,6 +132,8 @@ def monomials(study: Study, degree: int, nodes: int = 16) -> tuple[IntegralRl, Q
 
 def network(study: Study, width: int, iterations: int, seed: int) -> tuple[NeuralIntegralRl, Quality]:
     """V = |psi(x) - psi(0)|^2 + epsilon |x|^2 with one hidden layer, from the policy of V = |x|^2 / 2."""
+    if width < 1 or iterations < 1:
+        raise ConfigError(f"widths and iterations must be at least 1, got {width} and {iterations}")
     n = study.env.spec.state_dim
     psi = Mlp(n, (width,), max(2, width // 2), generator=torch.Generator().manual_seed(seed))
     agent = NeuralIntegralRl(

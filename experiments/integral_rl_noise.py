@@ -18,6 +18,7 @@ from torch import Tensor
 from rlcore.agents.integral_rl import Windows, evaluate_policy
 from rlcore.checks import check_not_negative
 from rlcore.envs.affine import ThirdOrderLinear
+from rlcore.errors import ConfigError
 from rlcore.experiments.integral_rl_tasks import RULES, task
 from rlcore.functional.bases import symmetric
 from rlcore.functional.linear_flow import linear_flow
@@ -60,6 +61,8 @@ PRESETS = {"quick": Config(), "paper": Config(trials=999)}
 def learn(rule: str, setting: Setting, noise: float, trials: int, seed: int) -> Tensor:
     """|P - P*| after 12 policy iterations from u = 0, one for each draw [trials]; inf where a gain destabilised."""
     check_not_negative("noise", noise)
+    if trials < 1:
+        raise ConfigError(f"trials must be at least 1, got {trials}")
     env = ThirdOrderLinear(dtype=torch.float64)
     problem = task(env)
     n, S = env.spec.state_dim, len(problem.starts)

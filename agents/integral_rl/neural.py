@@ -143,6 +143,11 @@ class NeuralIntegralRl(Agent[Windows]):
         damping = self.config.damping
         residual, jacobian = rows.residual(self.network), rows.jacobian(self.network)
         cost = residual.square().mean()
+        if not bool((jacobian.abs().amax() > 0.0) & jacobian.isfinite().all()):
+            raise NumericsError(
+                "V at the ends of the windows must depend on the parameters, and smoothly, but its derivatives are all "
+                "0 or not finite; take another network or other first weights"
+            )
         for step in range(1, self.config.steps + 1):
             curvature = jacobian.mT @ jacobian / len(residual)
             size = curvature.diagonal().clamp(min=1e-6 * float(curvature.diagonal().max()))

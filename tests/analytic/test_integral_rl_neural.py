@@ -99,6 +99,11 @@ def test_bad_input():
         PositiveDefinite(value, epsilon=0.0)
     with pytest.raises(ConfigError, match="no prior"):
         NeuralIntegralRl(value, problem.known, Simpson(), law=no_action).update(source.next(Feedback(no_action)))
+    still = LinearInFeatures(lambda x: 0.0 * problem.basis(x), 6, dtype=torch.float64)
+    with pytest.raises(NumericsError, match="depend on the parameters"):
+        NeuralIntegralRl(still, problem.known, IntegratedWiener(3), law=no_action).update(
+            source.next(Feedback(no_action))
+        )
     lost = source.next(Feedback(lambda x: 1e5 * x[..., 2:]))
     with pytest.raises(NumericsError, match="keep the state finite"):
         NeuralIntegralRl(value, problem.known, IntegratedWiener(3), law=no_action).update(lost)
