@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+import mpmath
+import numpy as np
 import pytest
 import torch
 
+from rlcore.experiments.acceptance.integral_rl import oracle
 from rlcore.functional.quadrature import (
     IntegratedWiener,
     Matern,
@@ -121,3 +124,22 @@ def test_one_pattern_of_nodes_gives_the_error_bar_of_every_window(rule):
     together = rule.at(times).deviation(values)
     single = torch.stack([rule.at(times).deviation(row) for row in values.flatten(0, 1)]).view(4, 7)
     torch.testing.assert_close(together, single, rtol=1e-12, atol=0.0)
+
+
+@pytest.mark.parametrize("count", [3, 5, 9, 13])
+@pytest.mark.parametrize("scale", [0.3, 1.0, 3.0])
+def test_squared_exponential_in_many_digits(count, scale):
+    """Weights and variance, though the kernel matrix has a condition of up to 1e40."""
+    nodes = torch.linspace(0.0, 1.0, count, dtype=torch.float64)
+    with mpmath.workdps(100):
+        t, length, root = [mpmath.mpf(x) for x in nodes.tolist()], mpmath.mpf(scale), mpmath.sqrt(2)
+        K = np.array([[mpmath.exp(-(((a - b) / length) ** 2) / 2) for b in t] for a in t], dtype=object)
+        reach = [mpmath.erf((1 - x) / (root * length)) + mpmath.erf(x / (root * length)) for x in t]
+        z = length * mpmath.sqrt(mpmath.pi / 2) * np.array(reach, dtype=object)
+        bell = mpmath.expm1(-1 / (2 * length**2))
+        c = mpmath.sqrt(2 * mpmath.pi) * length * mpmath.erf(1 / (root * length)) + 2 * length**2 * bell
+        w = oracle.solve(oracle.cholesky(K), z)
+        exact = w, c - z @ w
+    found = SquaredExponential(scale).at(nodes)
+    errors = oracle.relative_errors(found.weights.tolist(), float(found.variance), exact)
+    assert max(errors) < (1e-11 if count < 13 else 1e-8)
