@@ -45,7 +45,8 @@ def test_deep_agents_learn_on_it(env_id):
         hidden=(8,),
         replay=deep_control.Replay(updates=4, rows=32),
     )
-    agent, source, iterations = deep_control.replayed(Task(env, (1.0,) * env.spec.state_dim, lambda: 0.0), config, 0)
+    task = Task(env, env, (1.0,) * env.spec.state_dim, lambda: (-1.0, 0.0))
+    agent, source, iterations = deep_control.replayed(task, config, 0)
     metrics = agent.learn(source, iterations)
     assert all(np.isfinite(float(value)) for value in metrics.values())
     assert evaluate(agent, env, paths=8).mean < evaluate(env.optimal_policy(), env, paths=8).mean
