@@ -109,7 +109,7 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
     found = {}
     for size in config.sizes:
         label = f"{size} states"
-        found[f"eval/gap_{size}"] = learn(config, size, seed, recorder.child(f"n{size}", label=label))["eval/gap"]
+        found[f"eval/gap_{size}"] = learn(config, size, seed, recorder.child(f"{size}-states", label=label))["eval/gap"]
     figure = recorder.figure_path("large_lq")
     if figure is not None:
         title = "Excess cost over the Riccati optimum, linear-quadratic"

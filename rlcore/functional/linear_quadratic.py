@@ -24,6 +24,7 @@ from rlcore.errors import ConfigError, NumericsError, ShapeError
 from rlcore.functional import second_moments
 
 Array = NDArray[np.floating[Any]]  # float64 throughout
+MOST_NODES = 1 << 26  # of a product rule, over all states: some GB
 
 MARGIN = 1e-9  # 1/s: growth rates nearer than this to the discount rate count as reaching it
 
@@ -274,6 +275,11 @@ def hjb_residual(
     if problem.temperature == 0.0:
         return np.asarray(time_derivative + hamiltonian(problem, solution, x, mean) - held)
     m = mean.shape[-1]
+    if nodes**m * mean[..., 0].size > MOST_NODES:
+        raise ConfigError(
+            f"the product rule must not exceed {MOST_NODES:.0e} nodes over all states, got {nodes}^{m} for each of "
+            f"{mean[..., 0].size}; give fewer nodes or states, or a problem of temperature 0"
+        )
     node, weight = np.polynomial.hermite.hermgauss(nodes)
     grid = np.stack(np.meshgrid(*[node] * m, indexing="ij"), -1).reshape(-1, m)  # [nodes^m, m]
     logs = np.log(np.stack(np.meshgrid(*[weight] * m, indexing="ij"), -1)).reshape(-1, m).sum(-1) + (grid**2).sum(-1)

@@ -14,6 +14,7 @@ from rlcore.envs.control.finite_horizon_lqr import FiniteHorizonLqr, FiniteHoriz
 from rlcore.envs.control.lqr import ERGODIC, LQ_B, ScalarLqr, ScalarLqrConfig
 from rlcore.envs.control.matrix_lqr import MatrixLqr, MatrixLqrConfig, random_lq
 from rlcore.envs.control.ornstein_uhlenbeck import OrnsteinUhlenbeck
+from rlcore.errors import ConfigError
 from rlcore.functional import second_moments
 from rlcore.functional.linear_quadratic import (
     evaluate_linear_gaussian,
@@ -207,3 +208,12 @@ def test_large_problems_are_solved_without_their_matrix() -> None:
     G = p.N - np.einsum("jnm,nk,jkl->ml", p.D, K, p.D)
     residual = -p.M + p.A.T @ K + K @ p.A + np.einsum("jkn,kl,jlm->nm", p.C, K, p.C) - p.discount_rate * K
     np.testing.assert_allclose(residual + S.T @ np.linalg.solve(G, S), 0.0, atol=1e-10)
+
+
+def test_a_hundred_states_solve_their_equation_and_too_many_nodes_are_refused() -> None:
+    problem = random_lq(100, 20, 0)
+    x = np.random.default_rng(0).standard_normal((4, 100))
+    with pytest.raises(ConfigError, match=r"product rule.*48\^20"):
+        hjb_residual(problem, solve_stationary(problem), x)
+    plain = replace(problem, temperature=0.0)
+    assert np.abs(hjb_residual(plain, solve_stationary(plain), x)).max() < 1e-10
