@@ -162,9 +162,8 @@ class SquareRootFilter:
     def sweep_back(self) -> None:
         """The weights: dE[integral]/dy."""
         s, K, W, F = self.found.s, self.found.K, self.found.W, self.found.F
-        extra = self.correction.reshape(*self.correction.shape[:-1], len(F), self.length).movedim(
-            -2, 0
-        )  # [G, ..., 1, q]
+        by_chunk = (*self.correction.shape[:-1], len(F), self.length)
+        extra = self.correction.reshape(by_chunk).movedim(-2, 0)  # [G, ..., 1, q]
         v = torch.zeros_like(F[0, ..., :1, :])
         v[..., -1] = 1.0
         ends = []
