@@ -175,16 +175,16 @@ class IntegralRl(Agent[Windows]):
         """Hold the evaluation, and the policy in force, against what is true of exact ones."""
         phi = self.basis(windows.states)  # [..., W, N, p]
         values = (phi * beside(found.weights, phi)).sum(-1)
-        bound = found.weight_bound
-        doubt = torch.zeros_like(values) if bound is None else (phi.abs() * beside(bound.nan_to_num(), phi)).sum(-1)
         keep = torch.exp(-self.config.discount_rate * windows.length)
         former = self.value(windows.states[..., [0, -1], :])
         drop = former[..., 0] - keep * former[..., 1]
         drop = torch.where((self.improvements > 0).unsqueeze(-1), drop, torch.nan)
         weights = torch.where(finite.unsqueeze(-1), found.weights, 1.0).nan_to_num()
-        bend = torch.linalg.eigvalsh(torch.einsum("...p,pij->...ij", weights, self.second_derivatives(windows.states)))
+        second = self.second_derivatives(windows.states)
+        bend = torch.linalg.eigvalsh(torch.einsum("...p,pij->...ij", weights, second))[..., 0]
+        bend = 0.5 * bend * windows.states.square().sum(-1).amax((-2, -1))
         limits = self.config.least_decrease, self.config.largest_spread
-        return judge(found, values, doubt, bend, drop, finite, *limits)
+        return judge(found, values, bend, drop, finite, *limits)
 
     def metrics(self, found: Evaluation, verdict: Verdict, change: Tensor) -> dict[str, Tensor]:
         """The worst over the batch of what tells a good evaluation from a bad one."""

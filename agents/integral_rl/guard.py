@@ -21,6 +21,9 @@ from rlcore.agents.integral_rl.policy_evaluation import Evaluation
 from rlcore.errors import NumericsError
 from rlcore.functional.least_squares import rank_loss
 
+SLACK = 1e-3
+"""How far V may fall below 0, beside its largest, by errors of quadrature and basis where it is flat."""
+
 
 class Reason(IntEnum):
     """Why an update was refused; the gravest wins."""
@@ -43,7 +46,7 @@ class Verdict:
     """1 less the largest shortfall of the former V's decrease over a window, beside the cost of that or of the mean
     window, whichever is larger [...]; exact: 1 or more; nan at first."""
     lowest: Tensor
-    """Least of V at the nodes beside its largest, and of the eigenvalues of its curvature at 0 beside theirs [...]."""
+    """Least of V at the nodes, and of its expansion at 0, beside the largest of V [...]."""
     spread: Tensor
     """Largest s.d. of a window's integral beside that integral [...]; nan for a rule without a prior."""
 
@@ -103,8 +106,7 @@ class RefusalError(NumericsError):
 def judge(
     evaluation: Evaluation,
     values: Tensor,  # [..., W, N] of the new V at the nodes
-    doubt: Tensor,  # [..., W, N] how far these may be off
-    bend: Tensor,  # [..., n] eigenvalues of the curvature of the new V at 0
+    bend: Tensor,  # [...] least of x'H x / 2 at the distance of the farthest sample, with H the curvature of V at 0
     drop: Tensor,  # [..., W] what the former V loses over each window, discounted; nan where there is none
     finite: Tensor,  # bool [...]
     least_decrease: float,
@@ -113,10 +115,7 @@ def judge(
     """Compare every quantity with its limit."""
     cost = evaluation.integral.abs()
     decrease = 1.0 + ((drop - cost) / torch.maximum(cost, cost.mean(-1, keepdim=True))).amin(-1)
-    top = values.abs().amax((-2, -1))
-    stiffest = bend.abs().amax(-1)
-    bend = torch.where(stiffest > 0.0, bend.amin(-1) / stiffest, 1.0)
-    lowest = torch.minimum((values + doubt).amin((-2, -1)) / top, bend)
+    lowest = torch.minimum(values.amin((-2, -1)), bend) / values.abs().amax((-2, -1))
     if evaluation.deviation is None:
         spread = torch.full_like(decrease, torch.nan)
     else:
@@ -124,7 +123,7 @@ def judge(
     reason = torch.zeros_like(decrease, dtype=torch.int64)
     for code, wrong in (
         (Reason.COARSE, spread > largest_spread),
-        (Reason.NEGATIVE, ~(lowest >= -1e-6)),
+        (Reason.NEGATIVE, ~(lowest >= -SLACK)),
         (Reason.RISING, decrease < least_decrease),
         (Reason.RANK, ~evaluation.fit.full_rank),
         (Reason.NOT_FINITE, ~finite),

@@ -230,3 +230,15 @@ def test_the_guard_refuses_what_diverges_without_it_and_nothing_else():
         ended.append(agent.verdict.fine)
     assert 0 < int((~ended[0]).sum()) < 20
     assert torch.equal(ended[0], ended[1])
+
+
+@pytest.mark.parametrize("rule", [Trapezoid(), Simpson(), IntegratedWiener(2)])
+def test_a_value_that_is_flat_at_the_origin_is_no_sign_of_instability(rule):
+    """dx = (-x + u) dt with q = x^4: the first V is x^4 / 4, whose curvature at 0 is rounding of either sign."""
+    one = torch.ones(1, 1, dtype=torch.float64)
+    known = KnownParts(lambda x: x[..., 0] ** 4, lambda x: torch.ones_like(x).unsqueeze(-1), one)
+    agent = IntegralRl(Monomials((2,), (4,), (6,)), known, rule, torch.zeros(3, dtype=torch.float64))
+    starts = torch.tensor([[1.0], [0.7], [-0.4], [0.9]], dtype=torch.float64)
+    source = ClosedLoopSource(LinearPaths(-one, one), starts, window=0.5, count=4, nodes=9)
+    agent.update(source.next(agent))
+    torch.testing.assert_close(agent.weights, torch.tensor([0.0, 0.25, 0.0]).double(), rtol=0.0, atol=2e-3)
