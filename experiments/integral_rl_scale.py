@@ -156,7 +156,7 @@ def draw(path: Path, error: Tensor, bound: Tensor, sizes: list[int], rates: list
     left.scatter(bound[shown], error[shown], s=3, color=PALETTE[0], alpha=0.35, linewidths=0)
     low, high = float(error[shown].min()), float(bound[shown].max())
     left.plot([low, high], [low, high], color=MUTED, linestyle=(0, (2, 2)), linewidth=1.1)
-    left.annotate("error = bound", (high, high), (-4, -14), textcoords="offset points", ha="right", color=MUTED)
+    left.annotate("error = bound", (low, low), (14, -3), textcoords="offset points", color=MUTED)
     set_titles(right, "Problems per second", "iterations and bounds", "problems side by side", "1 / s")
     right.plot(sizes, rates, marker="o", markersize=4, color=PALETTE[0])
     for axes in (left, right):

@@ -73,7 +73,7 @@ def test_the_head_is_positive_and_flat_at_the_origin():
     zero = torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)
     assert bool((value(x) >= 0.01 * x.square().sum(-1)).all())
     (slope,) = torch.autograd.grad(value(zero).sum(), zero)
-    assert float(value(zero.detach()).abs().max()) == 0.0
+    assert float(value(zero).detach().abs().max()) == 0.0
     assert float(slope.abs().max()) == 0.0
     torch.testing.assert_close(value(x.view(10, 10, 3)).flatten(), value(x))
 
