@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlcore.agents.martingale import QLearning
+from rlcore.agents.martingale import DeepActorCritic
 from rlcore.envs.control.pendulum import Pendulum, PendulumConfig
-from rlcore.experiments import pendulum
+from rlcore.errors import ConfigError
+from rlcore.experiments import deep_control
 from rlcore.reporting.figures import new_figure, save, set_titles
-from rlcore.seeding import Streams
 from rlcore.simulation.environment import EnvState
 from rlcore.simulation.policy import Policy
 from rlcore.simulation.rollout import begin, rollout
@@ -29,12 +29,17 @@ POINTS = {"level": (0.5 * math.pi, 0.0), "hanging": (math.pi, 0.0)}
 """Where the optimal cost is known to 0.1 and 1 %: 3.73 and 6.75."""
 
 
+LEARNING = deep_control.Config(
+    dt=0.02, seconds=16.0, learner=replace(deep_control.LEARNER, decay_time=5.0), evaluations=4
+)
+
+
 @dataclass(frozen=True)
 class Config:
     """Settings of the experiment."""
 
-    training: pendulum.Config = pendulum.PRESETS["quick"]
-    """How the agent learns."""
+    training: deep_control.Config = LEARNING
+    """How ct-sac or ct-ddpg learns; with ct-sac, -J holds the worth of the entropy too."""
     fine_dt: float = 0.01
     """Control interval of the rollouts that judge the policy [s]."""
     seconds: float = 12.0
@@ -43,7 +48,7 @@ class Config:
     """Points per axis of the surfaces."""
 
 
-PRESETS = {"quick": Config(), "paper": Config(pendulum.PRESETS["paper"], cells=81)}
+PRESETS = {"quick": Config(), "paper": Config(replace(LEARNING, dt=0.01), cells=81)}
 
 
 def rollout_cost(policy: Policy, config: Config, states: Tensor) -> Tensor:  # [B, 2] -> [B]
@@ -59,14 +64,14 @@ def rollout_cost(policy: Policy, config: Config, states: Tensor) -> Tensor:  # [
 
 
 @torch.no_grad()
-def learned_cost(agent: QLearning, states: Tensor) -> Tensor:  # [B, 2] -> [B]
+def learned_cost(agent: DeepActorCritic, states: Tensor) -> Tensor:  # [B, 2] -> [B]
     """-J at each state; it holds the worth of the entropy too."""
     angle, speed = states.unbind(1)
     cost: Tensor = -agent.value(torch.stack([torch.cos(angle), torch.sin(angle), speed], dim=1))
     return cost
 
 
-def surfaces(agent: QLearning, config: Config) -> dict[str, Tensor]:  # each [cells, cells], angle first
+def surfaces(agent: DeepActorCritic, config: Config) -> dict[str, Tensor]:  # each [cells, cells], angle first
     """Angle, speed, grid solution, learned cost and cost of the policy's rollouts."""
     env = Pendulum()
     axes = [torch.linspace(-end, end, config.cells) for end in (math.pi, env.config.max_speed)]
@@ -103,26 +108,28 @@ def draw(found: dict[str, Tensor], path: Path, subtitle: str) -> None:
         writer.writerows(zip(*(values.flatten().tolist() for values in found.values()), strict=True))
 
 
-def train(config: Config, seed: int, recorder: Recorder = SILENT) -> QLearning:
-    """The agent of the experiment `pendulum`, trained."""
-    torch.manual_seed(seed)
-    env = Pendulum(replace(PendulumConfig(), dt=config.training.dt))
-    agent = pendulum.make_agent(env, config.training, Streams(seed))
-    pendulum.learn(agent, env, config.training, seed, recorder)
+def train(config: Config, seed: int, recorder: Recorder = SILENT) -> DeepActorCritic:
+    """The agent of the experiment `deep_control`, trained."""
+    agent = deep_control.train(replace(config.training, task="pendulum"), seed, recorder)[0]
+    if not isinstance(agent, DeepActorCritic):
+        raise ConfigError(f"the surfaces are drawn for ct-sac and ct-ddpg, got {config.training.agent}")
     return agent
+
+
+@torch.no_grad()
+def point_costs(agent: DeepActorCritic, config: Config) -> dict[str, dict[str, float]]:
+    """Optimal cost, -J and cost of the policy at `POINTS`."""
+    states = torch.tensor(list(POINTS.values()))
+    optimum = -Pendulum().optimal_value(states[:, 0], states[:, 1], cells=481)
+    table = {"hjb": optimum, "learned": learned_cost(agent, states), "rollout": rollout_cost(agent, config, states)}
+    return {kind: dict(zip(POINTS, costs.tolist(), strict=True)) for kind, costs in table.items()}
 
 
 def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, float]:
     """Train, compare at the two known points and over the plane; returns costs and the mean error over the plane."""
-    agent = train(config, seed, recorder.child("pendulum"))
-    states = torch.tensor(list(POINTS.values()))
-    optimum = -Pendulum().optimal_value(states[:, 0], states[:, 1], cells=481)
-    table = {"hjb": optimum, "learned": learned_cost(agent, states), "rollout": rollout_cost(agent, config, states)}
-    result = {
-        f"eval/{kind}_{name}": float(cost)
-        for kind, costs in table.items()
-        for name, cost in zip(POINTS, costs, strict=True)
-    }
+    agent = train(config, seed, recorder.child("training"))
+    costs = point_costs(agent, config)
+    result = {f"eval/{kind}_{name}": cost for kind, at in costs.items() for name, cost in at.items()}
     found = surfaces(agent, config)
     for kind in ("learned", "rollout"):
         result[f"eval/{kind}_error"] = float((found[kind] - found["hjb"]).abs().mean() / found["hjb"].mean())

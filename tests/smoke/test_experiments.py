@@ -115,7 +115,7 @@ EVALUATION: dict[str, tuple[Any, Any]] = {
     "mean_variance": (mean_variance, mean_variance.Config(paths=16, iterations=2, evaluations=1)),
     "pendulum_hjb": (
         pendulum_hjb,
-        pendulum_hjb.Config(training=pendulum.Config(seconds=2.0, rows=64), fine_dt=0.05, seconds=2.0, cells=9),
+        pendulum_hjb.Config(training=replace(SHORT, dt=0.05), fine_dt=0.05, seconds=2.0, cells=9),
     ),
     "time_step_sweep": (
         time_step_sweep,
