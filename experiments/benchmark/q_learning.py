@@ -52,7 +52,15 @@ def seconds_to_target(paths: int, candidate: Candidate, seed: int, limit: float)
     agent = ergodic_lq.make_agent("q-learning", config, env.config.temperature)
     assert isinstance(agent, QLearning)
     source = RolloutSource(env, paths, steps_in(interval, config.dt), seed=seed)
-    measure, spent, reached, streak = ergodic_lq.evaluator(env, agent), 0.0, math.inf, 0
+    measure = ergodic_lq.evaluator(env, agent)
+
+    def within() -> bool:
+        try:
+            return measure()["eval/gap"] <= TARGET
+        except NumericsError:  # a policy that does not stabilise has no average reward
+            return False
+
+    spent, reached, streak = 0.0, math.inf, 0
     while spent < limit:
         began = time.perf_counter()
         try:
@@ -61,8 +69,7 @@ def seconds_to_target(paths: int, candidate: Candidate, seed: int, limit: float)
         except NumericsError:
             return math.inf
         spent += time.perf_counter() - began
-        gap = measure()["eval/gap"]
-        reached, streak = (min(reached, spent), streak + 1) if gap <= TARGET else (math.inf, 0)
+        reached, streak = (min(reached, spent), streak + 1) if within() else (math.inf, 0)
         if streak == STAY:
             return reached
     return math.inf
