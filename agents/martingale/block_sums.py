@@ -96,7 +96,8 @@ def compiled() -> Callable[..., Any]:
 def compiled_sums(method: Method, batch: Trajectory) -> Iterator[Sums]:
     """Blocks of one shape in one compiled pass each, and what is left by plain operations."""
     steps, paths = batch.reward.shape
-    width = min(paths, max(1, COMPILED_ROWS * torch.get_num_threads() // (steps * LANES)) * LANES)
+    most = max(1, COMPILED_ROWS * torch.get_num_threads() // (steps * LANES)) * LANES
+    width = min(most, max(1, paths // LANES) * LANES)
     whole, last = every_step(method, batch), paths - paths % width
     rule = replace(method.rule, endless=not bool(batch.terminated.any()))
     method = method._replace(rule=rule)

@@ -44,7 +44,8 @@ class ClstdConfig:
     ridge: float = 0.0
     """Added to the diagonal of the normal matrix, which grows with the time seen [s]; 0 leaves the estimator alone."""
     compiled: bool = False
-    """Make features, increments and sums in one compiled pass; needs a C++ compiler, and some seconds once."""
+    """Make features, increments and sums in one compiled pass; needs a C++ compiler and ten seconds once, far more
+    with `Trace`, whose recursion over time is unrolled."""
 
 
 class Clstd(Agent[Trajectory]):

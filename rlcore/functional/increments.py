@@ -154,8 +154,6 @@ class PhiBe(Increments):
             raise ConfigError(f"PhiBE is written for order 1 and 2, got {self.order}")
 
     def change(self, function: Function, batch: Trajectory) -> Tensor:
-        if not (self.endless or torch.compiler.is_compiling()) and bool(batch.terminated.any()):
-            raise ConfigError("PhiBE has no rule for paths that end; use Left or Trapezoid")
         obs, dt, order = batch.obs, batch.dt, self.order
         here = obs[:-1]
         if order == 1:
@@ -172,6 +170,8 @@ class PhiBe(Increments):
         return moved - per_step(self.discount_rate * dt, value) * value
 
     def usable(self, batch: Trajectory) -> Tensor:
+        if not (self.endless or torch.compiler.is_compiling()) and bool(batch.terminated.any()):
+            raise ConfigError("PhiBE has no rule for paths that end; use Left or Trapezoid")
         usable = batch.alive.clone()
         if self.order == 2:
             usable[-1] = False

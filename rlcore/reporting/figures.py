@@ -36,6 +36,7 @@ UNITS = {
     "eval/return": "return",
     "eval/average_reward": "average reward [1/s]",
     "eval/gap": "gap to the optimum",
+    "data/log10_share": "log10 of the share",
     "time/fps": "environment steps per second [1/s]",
     "simulated": "simulated time [s]",
     "steps": "environment steps",
@@ -43,8 +44,8 @@ UNITS = {
 
 
 def axis_label(name: str) -> str:
-    """What to write at an axis that shows a tag."""
-    return UNITS.get(name, name)
+    """What to write at an axis that shows a tag: its name with its unit, or the tag's last part in words."""
+    return UNITS.get(name, name.rsplit("/", 1)[-1].replace("_", " "))
 
 
 def new_figure(panels: int) -> tuple[Any, list[Any]]:

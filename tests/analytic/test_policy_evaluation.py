@@ -379,8 +379,9 @@ def test_bad_input_ends_in_one_clear_line() -> None:
     with pytest.raises(ConfigError, match="ergodic"):
         CtdConfig(discount_rate=0.5, ergodic=True)
     ended = good.replace(terminated=torch.ones_like(good.terminated))
-    with pytest.raises(ConfigError, match="paths that end"):
-        Clstd(torch.zeros_like, squares, 2, rule=PhiBe).update(ended)
+    for compiled in (False, True):
+        with pytest.raises(ConfigError, match="paths that end"):
+            Clstd(torch.zeros_like, squares, 2, ClstdConfig(BETA, compiled=compiled), rule=PhiBe).update(ended)
 
 
 def test_balanced_steps_have_exact_moments() -> None:
