@@ -19,6 +19,7 @@ from rlcore.simulation.environment import ControlSpec, Environment, EnvState
 
 GOAL_RADIUS = 0.45  # [m]: at most so far from the goal is at the goal
 START_APART = 0.5  # [m]: no episode starts as near to its goal as this
+HORIZONS = (("large", 8.0), ("medium", 6.0))  # [s], by how the name of a maze begins; 3 s for all others
 
 Pay = Literal["sparse", "dense"]
 AtGoal = Literal["end", "move", "stay"]
@@ -104,7 +105,7 @@ class PointMaze(Environment):
             action_dim=2,
             noise_dim=3 if config.at_goal == "move" else 0,
             dt=config.dt,
-            horizon=config.horizon or {"large": 8.0, "mediu": 6.0}.get(config.maze[:5], 3.0),
+            horizon=config.horizon or next((s for name, s in HORIZONS if config.maze.startswith(name)), 3.0),
             discount_rate=config.discount_rate,
             initial_noise_dim=6,
         )
