@@ -30,7 +30,7 @@ POINTS = {"level": (0.5 * math.pi, 0.0), "hanging": (math.pi, 0.0)}
 
 
 LEARNING = deep_control.Config(
-    dt=0.02, seconds=16.0, learner=replace(deep_control.LEARNER, decay_time=5.0), evaluations=4
+    agent="ct-ddpg", dt=0.02, seconds=16.0, learner=replace(deep_control.LEARNER, decay_time=5.0), evaluations=4
 )
 
 

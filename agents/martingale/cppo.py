@@ -11,6 +11,7 @@ Source: Zhao, Tang and Yao, "Policy optimization for continuous reinforcement le
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -169,11 +170,11 @@ def cppo(
     hidden: Sequence[int] = (64, 64),
     input_scale: Sequence[float] | None = None,
 ) -> Cppo:
-    """CPPO with networks for a problem; the first standard deviation is half of the box's half-width."""
+    """CPPO with networks for a problem; the first standard deviation is the box's half-width."""
     sizes = (spec.observation_dim, hidden)
     common: dict[str, Any] = {"generator": generator, "activation": nn.ReLU, "input_scale": input_scale}
     mean = Mlp(*sizes, spec.action_dim, output_gain=0.01, **common)
     value = Scalar(Mlp(*sizes, 1, **common))
     half = 0.5 * (spec.action_high - spec.action_low)
-    first = 2.0 * torch.log(torch.tensor(0.5 * half)).item()
+    first = 2.0 * math.log(half)
     return Cppo(value, Gaussian(mean, spec.action_dim, log_variance=first), config)

@@ -42,6 +42,7 @@ class GymSource(Source[Transitions]):
         discount_rate: float,
         seed: int,
         steps_per_call: int = 1,
+        hold: int = 1,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
     ) -> None:
@@ -54,10 +55,10 @@ class GymSource(Source[Transitions]):
         size(self.space, "the observation space")
         if not isinstance(actions, Box):
             raise ConfigError(f"the action space must be a Box, got {actions}; use a wrapper")
-        if steps_per_call < 1:
-            raise ConfigError(f"steps_per_call must be at least 1, got {steps_per_call}")
+        if min(steps_per_call, hold) < 1:
+            raise ConfigError(f"steps_per_call and hold must be at least 1, got {steps_per_call} and {hold}")
         self.envs, self.dt, self.discount_rate, self.seed = envs, dt, discount_rate, seed
-        self.steps_per_call, self.dtype, self.device = steps_per_call, dtype, check_device(device)
+        self.steps_per_call, self.hold, self.dtype, self.device = steps_per_call, hold, dtype, check_device(device)
         self.mode = AutoresetMode(envs.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         self.row = torch.arange(envs.num_envs, device=self.device)
         self.calls = 0
@@ -87,7 +88,8 @@ class GymSource(Source[Transitions]):
             self.over[:] = False
         noise = None
         if policy.noise_dim:
-            noise = step_noise(self.seed, self.row, Stream.ACTION, self.calls, 1, policy.noise_dim, self.dtype)[0]
+            draw = self.calls // self.hold
+            noise = step_noise(self.seed, self.row, Stream.ACTION, draw, 1, policy.noise_dim, self.dtype)[0]
         action = policy.act(self.obs, noise=noise)
         box = self.envs.single_action_space
         given = action.cpu().numpy().astype(box.dtype).reshape(-1, *(box.shape or ()))
@@ -136,6 +138,28 @@ def check_final_obs(last: NDArray[np.bool_], info: Mapping[str, Any]) -> None:
             "the environments declare autoreset in the same step, but their info lacks 'final_obs' for a row that "
             f"ended, got {sorted(info)}; use Gymnasium's vectors, or set metadata['autoreset_mode'] to what they do"
         )
+
+
+class GymPathSource(Source[Transitions]):
+    """The rows of a `GymSource` as consecutive transitions [K, B]; the environments must restart in the same step."""
+
+    def __init__(self, rows: GymSource) -> None:
+        if rows.mode is not AutoresetMode.SAME_STEP:
+            raise ConfigError(f"rows in a row need autoreset_mode SAME_STEP, got {rows.mode}: others leave gaps")
+        self.rows = rows
+
+    def next(self, policy: Policy) -> Transitions:
+        batch = self.rows.next(policy)
+        self.steps, self.simulated = self.rows.steps, self.rows.simulated
+        paths = self.rows.envs.num_envs
+        return batch.map(lambda x: x.unflatten(0, (-1, paths)))
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"rows": self.rows.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.rows.load_state_dict(state["rows"])
 
 
 def join(parts: list[Transitions]) -> Transitions:

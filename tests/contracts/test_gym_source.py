@@ -7,7 +7,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rlcore.errors import ConfigError
-from rlcore.interop.gym_source import GymSource
+from rlcore.interop.gym_source import GymPathSource, GymSource
 from rlcore.interop.gymnasium import GymEnv, GymVectorEnv
 from rlcore.simulation import Feedback, GaussianFeedback
 
@@ -96,3 +96,20 @@ def test_only_box_spaces():
     envs = SyncVectorEnv([lambda: gymnasium.make("CartPole-v1")])
     with pytest.raises(ConfigError, match="action space must be a Box"):
         GymSource(envs, dt=0.02, discount_rate=0.0, seed=0)
+
+
+def test_rows_in_a_row_follow_each_other_and_noise_is_held(toy):
+    env = still(toy, horizon=0.4)
+    rows = GymSource(
+        native(env, 3, AutoresetMode.SAME_STEP), dt=0.1, discount_rate=0.5, seed=3, steps_per_call=7, hold=2
+    )
+    policy = GaussianFeedback(lambda obs: 0.0 * obs, 1.0, 1)
+    batch = GymPathSource(rows).next(policy)
+    assert batch.reward.shape == (7, 3)
+    goes_on = ~batch.extras["last"][:-1]
+    torch.testing.assert_close(batch.next_obs[:-1][goes_on], batch.obs[1:][goes_on])
+    action = batch.action.squeeze(-1)
+    assert torch.equal(action[0], action[1])
+    assert bool((action[1] != action[2]).all())
+    with pytest.raises(ConfigError, match="SAME_STEP"):
+        GymPathSource(GymSource(native(env, 3, AutoresetMode.NEXT_STEP), dt=0.1, discount_rate=0.5, seed=3))

@@ -61,7 +61,7 @@ def naive_sac_minds_the_step() -> Measurement:
 @row(
     SYSTEM,
     "18",
-    "pendulum, CT-SAC, 3 seeds: cost of the policy from (pi/2, 0) over 3.73 and from (pi, 0) over 6.75, worst of each",
+    "pendulum, CT-DDPG, 3 seeds: cost of the policy from (pi/2, 0) over 3.73 and from (pi, 0) over 6.75, worst of each",
     "2 %, 3 %",
     slow=True,
 )
