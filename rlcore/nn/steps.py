@@ -91,8 +91,7 @@ class FusedStep:
 
     def __init__(self, owner: nn.Module, loss: str, optimizer: Adam, following: Following | None) -> None:
         self.method, self.optimizer, self.following = Method(owner, loss), optimizer, following
-        (self.group,) = optimizer.param_groups
-        own = {id(p) for p in self.group["params"]}
+        own = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self.parameters = {name: p for name, p in self.method.named_parameters() if id(p) in own}
         names = {id(p): name for name, p in self.parameters.items()}
         self.fast = [] if following is None else [names[id(p)] for p in following.fast.parameters()]
@@ -103,7 +102,9 @@ class FusedStep:
         state = [self.state_of(p) for p in self.parameters.values()]
         moments = [[s[name] for s in state] for name in ("step", "exp_avg", "exp_avg_sq")]
         slow = [] if self.following is None else [p.detach() for p in self.following.slow.parameters()]
-        return self.compiled({n: p.detach() for n, p in self.parameters.items()}, *moments, slow, args)
+        (group,) = self.optimizer.param_groups
+        settings = (group["lr"], *group["betas"], group["eps"])
+        return self.compiled({n: p.detach() for n, p in self.parameters.items()}, *moments, slow, settings, args)
 
     def state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
         """Adam's state of a parameter, begun where `torch.optim` would begin it."""
@@ -120,6 +121,7 @@ class FusedStep:
         means: list[Tensor],
         squares: list[Tensor],
         slow: list[Tensor],
+        settings: tuple[float, float, float, float],
         args: tuple[Any, ...],
     ) -> Seen:
         """What is compiled: everything is changed in place."""
@@ -128,7 +130,7 @@ class FusedStep:
             return functional_call(self.method, given, args)  # type: ignore[no-any-return]
 
         gradient, (loss, seen) = grad_and_value(loss_of, has_aux=True)(parameters)
-        (b1, b2), rate, eps = self.group["betas"], self.group["lr"], self.group["eps"]
+        rate, b1, b2, eps = settings
         for name, k, m, v in zip(parameters, steps, means, squares, strict=True):
             g = gradient[name]
             k.add_(1.0)
