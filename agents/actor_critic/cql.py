@@ -92,8 +92,8 @@ class Cql(Agent[Transitions]):
     def update(self, batch: Transitions) -> Metrics:
         core, rows = self.core, self.networks.rows(batch)
         for part in slices(rows, core.config.critic_steps):
-            drawn = self.drawn(part)
-            _, td, q, gap = self.critic_step(part.obs, part.action, core.target(part), *drawn, self.multiplier)
+            drawn = *self.drawn(part), self.multiplier
+            _, td, q, gap = self.critic_step(part.obs, part.action, core.ahead(part), *drawn)
             self.learn_multiplier(gap)
         return {
             "train/critic_loss": td / self.networks.seeds,
@@ -121,7 +121,7 @@ class Cql(Agent[Transitions]):
         self,
         obs: Tensor,
         action: Tensor,
-        target: Tensor,
+        ahead: Seen,
         chosen: Tensor,
         sampled: Tensor,
         log_density: Tensor,
@@ -129,7 +129,7 @@ class Cql(Agent[Transitions]):
         multiplier: Tensor,
     ) -> tuple[Tensor, Seen]:
         """L, and the TD part of it, Q of the data [S, E, N] and the differences [S, k, N]."""
-        td, (q,) = self.core.critic_loss(obs, action, target)
+        td, (q,) = self.core.critic_loss(obs, action, *ahead)
         gap = self.gap(obs, q, chosen, sampled, log_density, bound)
         return td + self.penalty(gap, multiplier), (td, q, gap)
 

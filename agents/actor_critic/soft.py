@@ -101,8 +101,6 @@ class SoftCore(nn.Module):
         self.critic_step = self.step_of_critics(self, "critic_loss")
         self.policy_step = self.step_of("actor", "policy_loss")
         self.temperature_step = self.step_of("temperature", "temperature_loss")
-        if config.compiled:
-            self.next_value = torch.compile(self.next_value, dynamic=False)  # type: ignore[method-assign]
 
     def step_of(self, optimizer: str, loss: str) -> Callable[..., Seen]:
         """The step of one optimiser down one of the losses here."""
@@ -119,9 +117,8 @@ class SoftCore(nn.Module):
         """T = softplus(raw)."""
         return nn.functional.softplus(self.raw_temperature)
 
-    @torch.no_grad()
-    def target(self, rows: Transitions) -> Tensor:  # [S, N]
-        """y of every row."""
+    def ahead(self, rows: Transitions) -> Seen:  # [S, N], [S, N], [S, N, d], [S, n, N, m], [S, k], [S]
+        """What a target takes: reward, discount, x', noise of n actions there, k slow critics, temperature."""
         config, net = self.config, self.networks
         seeds, count, m = rows.action.shape
         noise = self.random.normal(seeds, config.target_actions, count, m, like=rows.action)
@@ -132,12 +129,13 @@ class SoftCore(nn.Module):
             generator=self.random.on(noise.device),
             replacement=config.draw_with_replacement,
         )
-        return td_target(rows.reward, rows.discount, self.next_value(rows.next_obs, noise, chosen, self.temperature))
+        return rows.reward, rows.discount, rows.next_obs, noise, chosen, self.temperature.detach()
 
-    def next_value(
-        self, obs: Tensor, noise: Tensor, chosen: Tensor, temperature: Tensor
-    ) -> Tensor:  # [S, N, d], [S, n, N, m], [S, k], [S] -> [S, N]
-        """The best over n actions of the least of k slow critics."""
+    @torch.no_grad()
+    def target(
+        self, reward: Tensor, discount: Tensor, obs: Tensor, noise: Tensor, chosen: Tensor, temperature: Tensor
+    ) -> Tensor:  # as `ahead` gives them -> [S, N]
+        """y: the best over n actions of the least of k slow critics."""
         mean, log_scale = self.networks.policy.law(obs)
         action, log_prob = squash(mean.unsqueeze(1), log_scale.unsqueeze(1), noise)  # [S, n, N, m], [S, n, N]
         here = obs.unsqueeze(1).expand(-1, noise.shape[1], -1, -1)
@@ -145,14 +143,12 @@ class SoftCore(nn.Module):
         q = q.view(*q.shape[:2], *log_prob.shape[1:])  # [S, k, n, N]
         if self.config.entropy_in_target:
             q = q - (temperature[:, None, None] * log_prob).unsqueeze(1)
-        return best_of_least(q)
+        return td_target(reward, discount, best_of_least(q))
 
-    def critic_loss(
-        self, obs: Tensor, action: Tensor, target: Tensor
-    ) -> tuple[Tensor, Seen]:  # [S, N, d], [S, N, m], [S, N] -> [], ([S, E, N],)
-        """The squared TD error and Q of the data."""
+    def critic_loss(self, obs: Tensor, action: Tensor, *ahead: Tensor) -> tuple[Tensor, Seen]:  # -> [], ([S, E, N],)
+        """The squared TD error and Q of the data [S, N, d], [S, N, m]."""
         q = self.networks.q(obs, action)
-        return td_loss(q, target), (q,)
+        return td_loss(q, self.target(*ahead)), (q,)
 
     def policy_loss(
         self, obs: Tensor, noise: Tensor, temperature: Tensor
@@ -169,7 +165,7 @@ class SoftCore(nn.Module):
 
     def learn_critics(self, rows: Transitions) -> Seen:  # -> [], [S, E, N]
         """One step of the critics, after which their slow copies follow; returns loss and Q."""
-        found = self.critic_step(rows.obs, rows.action, self.target(rows))
+        found = self.critic_step(rows.obs, rows.action, *self.ahead(rows))
         self.idle("actor", "temperature")
         return found
 

@@ -94,17 +94,22 @@ class FusedStep:
         own = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self.parameters = {name: p for name, p in self.method.named_parameters() if id(p) in own}
         names = {id(p): name for name, p in self.parameters.items()}
-        self.fast = [] if following is None else [names[id(p)] for p in following.fast.parameters()]
+        self.slow: dict[str, nn.Parameter] = {}
+        self.fast: list[str] = []
+        if following is not None:
+            copies = {id(p) for p in following.slow.parameters()}
+            self.slow = {name: p for name, p in self.method.named_parameters() if id(p) in copies}
+            self.fast = [names[id(p)] for p in following.fast.parameters()]
         self.compiled: Callable[..., Seen] = torch.compile(self.graph, fullgraph=True, dynamic=False)
 
     @torch.no_grad()
     def __call__(self, *args: Any) -> Seen:
         state = [self.state_of(p) for p in self.parameters.values()]
         moments = [[s[name] for s in state] for name in ("step", "exp_avg", "exp_avg_sq")]
-        slow = [] if self.following is None else [p.detach() for p in self.following.slow.parameters()]
+        given = [{name: p.detach() for name, p in part.items()} for part in (self.parameters, self.slow)]
         (group,) = self.optimizer.param_groups
         settings = (group["lr"], *group["betas"], group["eps"])
-        return self.compiled({n: p.detach() for n, p in self.parameters.items()}, *moments, slow, settings, args)
+        return self.compiled(*given, *moments, settings, args)
 
     def state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
         """Adam's state of a parameter, begun where `torch.optim` would begin it."""
@@ -117,17 +122,17 @@ class FusedStep:
     def graph(
         self,
         parameters: dict[str, Tensor],
+        slow: dict[str, Tensor],
         steps: list[Tensor],
         means: list[Tensor],
         squares: list[Tensor],
-        slow: list[Tensor],
         settings: tuple[float, float, float, float],
         args: tuple[Any, ...],
     ) -> Seen:
         """What is compiled: everything is changed in place."""
 
         def loss_of(given: dict[str, Tensor]) -> tuple[Tensor, Seen]:
-            return functional_call(self.method, given, args)  # type: ignore[no-any-return]
+            return functional_call(self.method, {**given, **slow}, args)  # type: ignore[no-any-return]
 
         gradient, (loss, seen) = grad_and_value(loss_of, has_aux=True)(parameters)
         rate, b1, b2, eps = settings
@@ -138,6 +143,6 @@ class FusedStep:
             v.lerp_(g * g, 1.0 - b2)
             parameters[name].sub_(rate / (1.0 - b1**k) * m / ((v / (1.0 - b2**k)).sqrt() + eps))
         if self.following is not None:
-            for copy, name in zip(slow, self.fast, strict=True):
+            for copy, name in zip(slow.values(), self.fast, strict=True):
                 copy.lerp_(parameters[name], self.following.rate)
         return (loss, *seen)

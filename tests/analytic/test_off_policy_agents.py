@@ -216,9 +216,9 @@ def test_the_critics_gradient_of_a_seed_is_that_of_the_seed_alone() -> None:
         for one, two in zip(alone.networks.parameters(), both.networks.parameters(), strict=True):
             one.copy_(two.chunk(2)[1])
     rows = both.networks.rows(bandit(64, 0, seeds=2))
-    target = torch.randn(2, 64)
-    both.core.critic_loss(rows.obs, rows.action, target)[0].backward()
-    alone.core.critic_loss(rows.obs[1:], rows.action[1:], target[1:])[0].backward()
+    ahead = both.core.ahead(rows)
+    both.core.critic_loss(rows.obs, rows.action, *ahead)[0].backward()
+    alone.core.critic_loss(rows.obs[1:], rows.action[1:], *(x[1:] for x in ahead))[0].backward()
     for one, two in zip(alone.networks.critics.parameters(), both.networks.critics.parameters(), strict=True):
         torch.testing.assert_close(one.grad, two.grad.chunk(2)[1], rtol=1e-4, atol=1e-6)
 
