@@ -45,7 +45,7 @@ SOFT = SacConfig(
     actor_rate=3e-4,
     temperature_rate=3e-4,
     target_rate=0.02,
-    initial_temperature=0.05,
+    initial_temperature=0.2,
     compiled=True,
 )
 
@@ -72,11 +72,7 @@ class Config:
         default_factory=lambda: CqlConfig(replace(SOFT, target_actions=4), weight=1.0, actions=4)
     )
     """Cal-QL."""
-    online: SacConfig = field(
-        default_factory=lambda: replace(
-            SOFT, critic_steps=4, critic_rate=3e-4, actor_rate=1e-4, temperature_rate=1e-4, target_rate=0.005
-        )
-    )
+    online: SacConfig = field(default_factory=lambda: replace(SOFT, critic_steps=4, temperature_rate=1e-2))
     """Soft actor-critic."""
     minibatch: int = 128
     """Rows of a critic update."""
@@ -84,7 +80,7 @@ class Config:
     """K of each arm of WSRL, steps per seed."""
     beside: tuple[Beside, ...] = ("RLPD",)
     """Arms beside them, with the longest of these warm-ups."""
-    steps: int = 2000
+    steps: int = 1000
     """Online steps per seed after the warm-up."""
     early: tuple[int, int] = (100, 1000)
     """A measurement every so many steps, up to so many."""
@@ -218,7 +214,7 @@ def summary(found: Mapping[str, Mapping[str, Tensor]]) -> dict[str, float]:
             f"{arm}/end": float(score[-3:].mean()),
             f"{arm}/mean": float(score[1:].mean()),
             f"{arm}/q_fall": float(q[0] - q.min()),
-            f"{arm}/td_error_rise": float(error.max() / error[0]),
+            f"{arm}/td_error_rise": float(error[1:].max() / error[0]),
         }
     return {name: value for name, value in numbers.items() if np.isfinite(value)}
 

@@ -2,4 +2,5 @@
 
 from rlcore.experiments.acceptance.wsrl import data as data
 from rlcore.experiments.acceptance.wsrl import engineering as engineering
+from rlcore.experiments.acceptance.wsrl import learning as learning
 from rlcore.experiments.acceptance.wsrl import speed as speed
