@@ -152,7 +152,7 @@ class GymPathSource(Source[Transitions]):
         batch = self.rows.next(policy)
         self.steps, self.simulated = self.rows.steps, self.rows.simulated
         paths = self.rows.envs.num_envs
-        return batch.map(lambda x: x.unflatten(0, (-1, paths)))
+        return batch.map(lambda x: x.reshape(-1, paths, *x.shape[1:]))
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"rows": self.rows.state_dict()}
