@@ -8,12 +8,11 @@ from typing import Literal, get_args
 from rlcore.agents.actor_critic import Cql, CqlConfig, HandOver, SacConfig, SacRedq, receive
 from rlcore.agents.actor_critic.hand_over import EVERYTHING
 from rlcore.agents.actor_critic.wsrl import FineTuning, fine_tuning
-from rlcore.data import Transitions
-from rlcore.envs.maze import PointMaze
 from rlcore.errors import ConfigError
+from rlcore.experiments.offline_tasks import OfflineTask
 from rlcore.seeding import Streams
 from rlcore.simulation.policy import UniformPolicy
-from rlcore.training import Phase, RolloutSource, Source
+from rlcore.training import Phase
 from rlcore.training.offline import OpeningSource, RescaledSource, UnknownReturns
 from rlcore.training.roll_in import RollInConfig, RollInSource
 
@@ -55,20 +54,6 @@ class Arm:
         return self.offline_share > 0.0
 
 
-@dataclass(frozen=True)
-class Lengths:
-    """How long an arm runs and how much it draws; a step is one control interval of one path."""
-
-    steps: int
-    """Online steps per seed."""
-    minibatch: int
-    """Rows of a critic update."""
-    scale: float
-    """What the reward is multiplied with."""
-    bias: float
-    """What is then added to it."""
-
-
 def arm_called(name: str, warm_up: int) -> Arm:
     """The arm of this name, after a warm-up of K steps."""
     policy, critics = HandOver(critics=False, temperature=False), HandOver(policy=False, temperature=False)
@@ -89,43 +74,35 @@ def arm_called(name: str, warm_up: int) -> Arm:
     return arms[name]
 
 
-def learner(arm: Arm, giver: Cql, env: PointMaze, offline: CqlConfig, online: SacConfig, *, seed: int) -> SacRedq | Cql:
+def learner(
+    arm: Arm, giver: Cql, task: OfflineTask, offline: CqlConfig, online: SacConfig, *, seed: int
+) -> SacRedq | Cql:
     """The agent of an arm at the moment of the hand-over; critic updates per step are the same in all."""
-    seeds = giver.networks.seeds
     if arm.conservative:
         sac = replace(offline.sac, critic_steps=online.critic_steps)
-        going_on = Cql(env.spec, replace(offline, sac=sac, calibrate=arm.calibrate), seed=seed, seeds=seeds)
+        going_on = Cql(task.spaces, replace(offline, sac=sac, calibrate=arm.calibrate), seed=seed, seeds=task.seeds)
         going_on.load_training_state(giver.training_state())
         return going_on
-    agent = SacRedq(env.spec, online, seed=seed, seeds=seeds)
+    agent = SacRedq(task.spaces, online, seed=seed, seeds=task.seeds)
     if arm.what is not None:
         receive(agent, giver, arm.what)
     return agent
 
 
 def phases_of(
-    arm: Arm,
-    agent: SacRedq | Cql,
-    giver: Cql,
-    env: PointMaze,
-    lengths: Lengths,
-    *,
-    streams: Streams,
-    offline: Transitions | None,
+    arm: Arm, agent: SacRedq | Cql, giver: Cql, task: OfflineTask, *, steps: int, minibatch: int, streams: Streams
 ) -> list[Phase]:
-    """Warm-up and online phase of an arm; one path for each seed."""
-    seeds, spec = agent.networks.seeds, env.spec
-    rollouts = RolloutSource(env, seeds, 1, seed=streams.seed)
-    feed: Source[Transitions] = rollouts
+    """Warm-up and online phase of an arm: one path for each seed, `minibatch` rows per critic update."""
+    feed = task.source(streams.seed)
     if arm.guided:
-        feed = RollInSource(rollouts, giver, RollInConfig(spec.horizon), seeds=seeds)
-    feed = RescaledSource(feed, scale=lengths.scale, bias=lengths.bias)
+        feed = RollInSource(feed, giver, RollInConfig(task.horizon), paths=task.seeds, seeds=task.seeds)
+    feed = RescaledSource(feed, scale=task.scale, bias=task.bias)
     if arm.conservative:
         feed = UnknownReturns(feed)
     if arm.random:
-        feed = OpeningSource(feed, UniformPolicy(spec.action_low, spec.action_high, spec.action_dim), arm.warm_up)
-    critic_steps = agent.core.config.critic_steps
-    plan = FineTuning(
-        arm.warm_up, lengths.steps, rows=lengths.minibatch * critic_steps, offline_share=arm.offline_share
-    )
-    return fine_tuning(agent.update, feed, plan, streams=streams, seeds=seeds, offline=offline)
+        box = task.spaces
+        feed = OpeningSource(feed, UniformPolicy(box.action_low, box.action_high, box.action_dim), arm.warm_up)
+    rows = minibatch * agent.core.config.critic_steps
+    plan = FineTuning(arm.warm_up, steps, rows=rows, offline_share=arm.offline_share)
+    offline = task.data() if arm.keeps_data else None
+    return fine_tuning(agent.update, feed, plan, streams=streams, seeds=task.seeds, offline=offline)

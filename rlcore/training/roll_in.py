@@ -16,7 +16,9 @@ from rlcore.checks import check_not_negative, check_positive
 from rlcore.data import Transitions
 from rlcore.errors import ConfigError
 from rlcore.simulation.policy import Policy
-from rlcore.training.sources import RolloutSource, Source
+from rlcore.training.sources import Source
+
+KEPT = ("seconds", "best", "sum", "episodes", "running", "elapsed")
 
 
 @dataclass(frozen=True)
@@ -49,27 +51,27 @@ class Relay:
         split = self.guide.noise_dim
         ours, theirs = (None, None) if noise is None else (noise[:, split:], noise[:, :split])
         return torch.where(
-            self.guided.unsqueeze(1),
+            self.guided.unsqueeze(1).to(obs.device),
             self.guide.act(obs, noise=theirs if split else None).to(obs.dtype),
             self.learner.act(obs, noise=ours if self.learner.noise_dim else None).to(obs.dtype),
         )
 
 
 class RollInSource(Source[Transitions]):
-    """Rows of a `RolloutSource` of one step per call in which a guide starts every episode; row b is of seed b mod S.
+    """Rows of a source in which a guide starts every episode; row b is of seed b mod S.
 
+    The source gives one step of each of `paths` paths per call, in their order, from the beginning of an episode on.
     Each seed has a curriculum of its own: when the mean undiscounted return of `window` episodes is within `tolerance`
     of the best such mean, the guide's time is cut by one stage.
     """
 
-    def __init__(self, source: RolloutSource, guide: Policy, config: RollInConfig, *, seeds: int = 1) -> None:
+    def __init__(
+        self, source: Source[Transitions], guide: Policy, config: RollInConfig, *, paths: int, seeds: int = 1
+    ) -> None:
         check_not_negative("seconds", config.seconds, "s")
         check_not_negative("tolerance", config.tolerance)
         check_positive("stages", config.stages)
         check_positive("window", config.window)
-        if source.steps_per_call != 1:
-            raise ConfigError(f"a roll-in needs a source of 1 step per call, got {source.steps_per_call}")
-        paths = source.stand.batch
         if paths % seeds:
             raise ConfigError(f"{paths} paths cannot be shared out over {seeds} seeds; give a multiple of them")
         self.source, self.guide, self.config, self.seeds = source, guide, config, seeds
@@ -77,13 +79,21 @@ class RollInSource(Source[Transitions]):
         self.best = torch.full((seeds,), -torch.inf)
         self.sum, self.episodes = torch.zeros(seeds), torch.zeros(seeds)
         self.running = torch.zeros(paths)  # return so far of each path's episode
+        self.elapsed = torch.zeros(paths, dtype=torch.float64)  # s since it began
 
     def next(self, policy: Policy) -> Transitions:
-        started = self.source.stand.env.t  # [B] s
-        guided = started < self.seconds.repeat(len(started) // self.seeds).to(started.device) - 1e-9
+        limit = self.seconds.repeat(len(self.elapsed) // self.seeds)
+        guided = self.elapsed < limit * (1.0 - 1e-6)  # a float32 dt sums up to slightly less than it should
         batch = self.source.next(Relay(self.guide, policy, guided))
         self.steps, self.simulated = self.source.steps, self.source.simulated
-        self.watch(batch.reward[0].float().cpu(), batch.extras["last"][0].cpu())
+        rows = batch.flatten()
+        if len(rows) != len(self.elapsed):
+            raise ConfigError(
+                f"a roll-in needs 1 step of each of {len(self.elapsed)} paths per call, got {len(rows)} rows"
+            )
+        last = rows.extras["last"].cpu()
+        self.elapsed = (self.elapsed + rows.dt.double().cpu()) * ~last
+        self.watch(rows.reward.float().cpu(), last)
         return batch
 
     def watch(self, reward: Tensor, last: Tensor) -> None:  # [B], bool [B]
@@ -101,11 +111,11 @@ class RollInSource(Source[Transitions]):
         self.sum, self.episodes = (torch.where(full, 0.0, x) for x in (self.sum, self.episodes))
 
     def state_dict(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("seconds", "best", "sum", "episodes", "running")}
+        own = {name: getattr(self, name) for name in KEPT}
         return super().state_dict() | own | {"source": self.source.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        for name in ("seconds", "best", "sum", "episodes", "running"):
+        for name in KEPT:
             setattr(self, name, state[name].clone())
         self.source.load_state_dict(state["source"])

@@ -85,7 +85,7 @@ MAZE = wsrl_point_maze.Config(
     data_steps=500,
     seeds=2,
     offline_updates=2,
-    offline=CqlConfig(SOFT, actions=2),
+    offline=CqlConfig(SOFT, calibrate=True, actions=2),
     online=replace(SOFT, critic_steps=2),
     minibatch=16,
     warm_ups=(0, 5),

@@ -141,9 +141,8 @@ def whole_run(folder: Path, *, resume: bool, stop_at: int | None, retained: bool
     """Pre-training, warm-up and online phase of one agent that keeps or forgets the data, with everything watched."""
     data, streams = data_set(), Streams(7)
     agent = cal_ql(env().spec, CqlConfig(replace(ONLINE, critic_steps=1)), seeds=SEEDS) if retained else fresh()
-    feed = RollInSource(
-        RolloutSource(env(), SEEDS, 1, seed=1), Feedback(lambda x: -x), RollInConfig(0.5, window=2), seeds=SEEDS
-    )
+    rollouts, guide = RolloutSource(env(), SEEDS, 1, seed=1), Feedback(lambda x: -x)
+    feed = RollInSource(rollouts, guide, RollInConfig(0.5, window=2), paths=SEEDS, seeds=SEEDS)
     share = {"offline_share": 0.5} if retained else {}
     phases = fine_tuning(
         agent.update if not retained else lambda batch: {},
@@ -217,6 +216,7 @@ def test_the_guide_acts_first_and_gives_way() -> None:
         RolloutSource(env(), 4, 1, seed=1),
         Feedback(lambda x: torch.full_like(x[:, :1], 0.5)),
         RollInConfig(seconds=0.4, stages=2, window=2, tolerance=1e6),
+        paths=4,
         seeds=2,
     )
     learner = BehaviourSource(source, Feedback(lambda x: torch.full_like(x[:, :1], -0.5)))
@@ -229,7 +229,8 @@ def test_the_guide_acts_first_and_gives_way() -> None:
 
 
 def test_the_guide_stays_where_returns_fell() -> None:
-    source = RollInSource(RolloutSource(env(), 2, 1, seed=1), Feedback(lambda x: x), RollInConfig(1.0, 10, 1), seeds=2)
+    rollouts, guide = RolloutSource(env(), 2, 1, seed=1), Feedback(lambda x: x)
+    source = RollInSource(rollouts, guide, RollInConfig(1.0, 10, 1), paths=2, seeds=2)
     source.watch(torch.tensor([1.0, 1.0]), torch.tensor([True, True]))
     source.watch(torch.tensor([0.0, 1.0]), torch.tensor([True, True]))
     assert source.seconds.tolist() == pytest.approx([0.9, 0.8])

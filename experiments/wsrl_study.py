@@ -1,0 +1,142 @@
+"""What the offline-to-online studies have in common: pre-train once, go on in every arm, measure, draw, sum up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlcore.agents.actor_critic import Cql, CqlConfig, SacConfig
+from rlcore.agents.actor_critic.diagnostics import diagnose
+from rlcore.data import Transitions
+from rlcore.experiments.offline_tasks import OfflineTask
+from rlcore.experiments.wsrl_arms import Arm, Beside, arm_called, learner, phases_of
+from rlcore.reporting.lines import Chart, Line, plot_charts
+from rlcore.reporting.statistics import mean, stratified_bootstrap
+from rlcore.seeding import Streams
+from rlcore.simulation.policy import Policy
+from rlcore.training import Phase
+from rlcore.training.curve import Curve, dense_early
+from rlcore.training.offline import DatasetSource
+from rlcore.training.recorder import Recorder
+
+HELD_OUT = 512  # rows kept to watch the critics by
+
+
+@dataclass(frozen=True)
+class Study:
+    """Settings of every study, at published sizes; a step is one control interval of one path."""
+
+    seeds: int = 5
+    """Independent runs, side by side in one batch."""
+    offline_updates: int = 100_000
+    """Updates of the offline agent."""
+    offline: CqlConfig = field(default_factory=lambda: CqlConfig(SacConfig(compiled=True, target_actions=10)))
+    """The offline agent: CQL, or Cal-QL if it calibrates."""
+    online: SacConfig = field(default_factory=lambda: SacConfig(compiled=True, critic_steps=4))
+    """Soft actor-critic."""
+    minibatch: int = 256
+    """Rows of a critic update."""
+    warm_ups: tuple[int, ...] = (0, 5000)
+    """K of each arm of WSRL, steps per seed."""
+    beside: tuple[Beside, ...] = ("RLPD",)
+    """Arms beside them, with the longest of these warm-ups."""
+    steps: int = 200_000
+    """Online steps per seed after the warm-up."""
+    early: tuple[int, int] = (2000, 50_000)
+    """A measurement every so many steps, up to so many."""
+    late: int = 20_000
+    """A measurement every so many steps from there on."""
+    episodes: int = 20
+    """Episodes per seed and measurement."""
+
+
+def arms_of(study: Study) -> dict[str, Arm]:
+    """Every arm by its name; those beside WSRL have the longest warm-up."""
+    arms = {f"K = {warm_up}": Arm(warm_up) for warm_up in study.warm_ups}
+    return arms | {name: arm_called(name, max(study.warm_ups, default=0)) for name in study.beside}
+
+
+def pretrain(task: OfflineTask, study: Study, seed: int, recorder: Recorder) -> tuple[Cql, Transitions]:
+    """The offline agent after its updates, and a few of the rows to watch it by; the data end with this function."""
+    data, streams = task.data(), Streams(seed)
+    agent = Cql(task.spaces, study.offline, seed=seed, seeds=task.seeds)
+    source = DatasetSource(data, study.minibatch, generator=streams["offline"], seeds=task.seeds)
+    recorder.train(
+        agent,
+        [Phase("offline", source, study.offline_updates, agent.update)],
+        evaluate=lambda: {"eval/score": float(task.score(agent).mean())},
+        evaluate_every=max(1, study.offline_updates // 5),
+        main_metric="eval/score",
+        keep={"streams": streams},
+    )
+    return agent, DatasetSource(data, HELD_OUT, generator=streams["held out"]).next(agent)
+
+
+def fine_tune(
+    arm: Arm, giver: Cql, held_out: Transitions, task: OfflineTask, study: Study, seed: int, recorder: Recorder
+) -> dict[str, Tensor]:  # each [T, S]
+    """What is measured along one arm, from just after the hand-over on; steps under `steps`."""
+    streams = Streams(seed)
+    agent = learner(arm, giver, task, study.offline, study.online, seed=seed)
+
+    def measure(_: Policy) -> Mapping[str, Tensor]:
+        return {"score": task.score(agent), **diagnose(agent, held_out)}
+
+    curve = Curve(measure, dense_early(*study.early, study.late), phase="online", logger=recorder.logger())
+    first = measure(agent)
+    phases = phases_of(arm, agent, giver, task, steps=study.steps, minibatch=study.minibatch, streams=streams)
+    recorder.train(agent, phases, callbacks=[curve], keep={"curve": curve, "streams": streams})
+    steps = torch.tensor([0, *curve.iterations], dtype=torch.float64).unsqueeze(1)
+    return {"steps": steps} | {name: torch.cat([first[name][None], v]) for name, v in curve.values.items()}
+
+
+def compare(task: OfflineTask, study: Study, seed: int, recorder: Recorder) -> dict[str, dict[str, Tensor]]:
+    """Pre-train once, then fine-tune every arm: what `fine_tune` measures, by the arm's name."""
+    giver, held_out = pretrain(task, study, seed, recorder.child("offline"))
+    return {
+        name: fine_tune(arm, giver, held_out, task, study, seed, recorder.child(name.replace(" ", "")))
+        for name, arm in arms_of(study).items()
+    }
+
+
+def line(label: str, steps: Tensor, values: Tensor) -> Line:  # [T], [T, S]
+    """Mean over seeds with its bootstrap interval, over steps."""
+    table = values.double().numpy()
+    ends = [stratified_bootstrap(row, mean) for row in table]
+    return Line(label, steps.tolist(), table.mean(1).tolist(), [end.low for end in ends], [end.high for end in ends])
+
+
+def draw(found: Mapping[str, Mapping[str, Tensor]], score: Chart, path: Path) -> None:
+    """The score, whose empty chart is given, over online steps after the warm-up; Q and the TD error on the data."""
+    rows = f"{HELD_OUT} rows, held out for this only"
+    panels = {
+        "score": score,
+        "q": Chart("Q on offline rows", rows, score.x, "Q", (), log_x=False, log_y=False),
+        "td_error": Chart("TD error on offline rows", rows, score.x, "squared TD error", (), log_x=False),
+    }
+    filled = [
+        replace(chart, lines=[line(arm, values["steps"][:, 0], values[name]) for arm, values in found.items()])
+        for name, chart in panels.items()
+    ]
+    plot_charts(filled, path)
+
+
+def summary(found: Mapping[str, Mapping[str, Tensor]]) -> dict[str, float]:
+    """The figures of every arm: before, the lowest, at the end; and how far Q fell and the TD error rose."""
+    numbers: dict[str, float] = {}
+    for arm, values in found.items():
+        score, q, error = (values[name].double().mean(1) for name in ("score", "q", "td_error"))
+        numbers |= {
+            f"{arm}/before": float(score[0]),
+            f"{arm}/lowest": float(score[1:].min()),
+            f"{arm}/end": float(score[-3:].mean()),
+            f"{arm}/mean": float(score[1:].mean()),
+            f"{arm}/q_fall": float(q[0] - q.min()),
+            f"{arm}/td_error_rise": float(error[1:].max() / error[0]),
+        }
+    return {name: value for name, value in numbers.items() if np.isfinite(value)}
