@@ -5,7 +5,7 @@ from rlcore.agents.actor_critic.behaviour_cloning import BehaviourCloning, Cloni
 from rlcore.agents.actor_critic.cql import Cql, CqlConfig, cal_ql
 from rlcore.agents.actor_critic.hand_over import HandOver, publish, receive
 from rlcore.agents.actor_critic.iql import Iql, IqlConfig
-from rlcore.agents.actor_critic.networks import DataSpaces, NetworkConfig, Networks
+from rlcore.agents.actor_critic.networks import DataSpaces, NetworkConfig, Networks, check_data
 from rlcore.agents.actor_critic.sac_redq import RLPD, SAC, WSRL, SacRedq
 from rlcore.agents.actor_critic.soft import SacConfig
 from rlcore.agents.actor_critic.td3_bc import Td3Bc, Td3BcConfig
@@ -31,6 +31,7 @@ __all__ = [
     "Td3Bc",
     "Td3BcConfig",
     "cal_ql",
+    "check_data",
     "publish",
     "receive",
 ]

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from rlcore.checks import check_numbers
 from rlcore.data import Transitions
-from rlcore.errors import ConfigError, ShapeError
+from rlcore.errors import ConfigError, DataError, ShapeError
 from rlcore.nn.ensemble import Ensemble, Layers
 from rlcore.nn.squashed import Box
 from rlcore.nn.steps import follow
@@ -132,6 +132,26 @@ class HasNetworks(Protocol):
     def networks(self) -> Networks: ...
     @property
     def optimizers(self) -> Mapping[str, Optimizer]: ...
+
+
+def check_data(data: Transitions, spaces: Spaces) -> None:
+    """Raise unless an agent for these spaces can learn from the rows: their sizes, and actions inside the box."""
+    rows = data.flatten()
+    wanted, got = (spaces.observation_dim, spaces.action_dim), (rows.obs.shape[1], rows.action.shape[1])
+    if wanted != got:
+        raise DataError(
+            f"the data have {got[0]} observations and {got[1]} actions per row, the problem has {wanted[0]} and "
+            f"{wanted[1]}; make the agent for these data's spaces"
+        )
+    low, high = spaces.action_low, spaces.action_high
+    slack = 1e-6 * (high - low)
+    outside = ((rows.action < low - slack) | (rows.action > high + slack)).any(1)
+    if bool(outside.any()):
+        row = int(outside.nonzero()[0])
+        raise DataError(
+            f"actions must lie in [{low:g}, {high:g}], got {rows.action[row].tolist()} in row {row}; "
+            "clip or rescale them"
+        )
 
 
 def check_rates(**rates: float) -> None:

@@ -24,7 +24,7 @@ from rlcore.data import Replay, ReplayBuffer, Transitions
 from rlcore.errors import ConfigError
 from rlcore.seeding import Streams
 from rlcore.training import Phase, ReplaySource, Source
-from rlcore.training.offline import DatasetSource, MixedSource
+from rlcore.training.offline import DatasetSource, MixedSource, PrecededSource
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class FineTuning:
     """Rows per call of update, offline ones included; the agent cuts them into its minibatches."""
     offline_share: float = 0.0
     """Share of offline rows in every batch: 0 for WSRL, 1/2 for RLPD."""
+    append: bool = False
+    """Whether the offline rows are put into the replay buffer before the first step, rather than shares of batches."""
     capacity: int = 2_000_000
     """Rows of the replay buffer; more than are gathered are not allocated."""
 
@@ -64,14 +66,21 @@ def fine_tuning(
     if not 0.0 <= config.offline_share < 1.0:
         raise ConfigError(f"offline_share must be in [0, 1), got {config.offline_share}; 0.5 is RLPD's")
     offline_rows = round(config.offline_share * config.rows)
-    if (offline is not None) != (offline_rows > 0):
-        raise ConfigError("offline_share and the offline rows belong together: give both, or neither")
+    if (offline is not None) != (offline_rows > 0 or config.append):
+        raise ConfigError("offline_share or append, and the offline rows, belong together: give both, or neither")
+    if config.append and offline_rows:
+        raise ConfigError(
+            "offline rows are either appended or a share of every batch; leave append or offline_share out"
+        )
     calls = [-(-steps // config.steps_per_update) for steps in (config.warm_up, config.steps)]
     capacity = min(config.capacity, sum(calls) * config.steps_per_update)
+    if config.append and offline is not None:
+        feed = PrecededSource(feed, offline, seeds=seeds)
+        capacity += len(offline.flatten())
     buffer = buffer or ReplayBuffer(max(1, capacity) * seeds, seeds=seeds)
     rows = config.rows - offline_rows
     source: Source[Transitions] = ReplaySource(buffer, rows, generator=streams["replay"], feed=feed)
-    if offline is not None:
+    if offline is not None and offline_rows:
         data = DatasetSource(offline, offline_rows, generator=streams["offline"], seeds=seeds)
         source = MixedSource(source, data)
     return [Phase("warm-up", source, calls[0], None), Phase("online", source, calls[1], update)]

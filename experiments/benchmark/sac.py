@@ -36,30 +36,34 @@ def random_rows() -> Transitions:
     return Transitions(obs, action, obs[:, 0].clone(), torch.full((ROWS,), 0.99), after, torch.ones(ROWS))
 
 
-def ours(rows: Transitions, width: int, updates: int, *, compiled: bool = False) -> Callable[[], int]:
+def ours(
+    rows: Transitions, width: int, updates: int, *, compiled: bool = False, device: str = "cpu"
+) -> Callable[[], int]:
     """Updates of `SacRedq` with two critics and a policy of two hidden layers."""
     layers = Layers((width, width))
     config = replace(SAC, networks=NetworkConfig(critics=2, critic=layers, actor=layers), compiled=compiled)
-    agent = SacRedq(DataSpaces(OBSERVATIONS, ACTIONS), config)
-    buffer, generator = ReplayBuffer(ROWS), torch.Generator().manual_seed(1)
+    agent = SacRedq(DataSpaces(OBSERVATIONS, ACTIONS), config).to(device)
+    buffer, generator = ReplayBuffer(ROWS, device), torch.Generator(device).manual_seed(1)
     buffer.add(rows)
 
     def work() -> int:
         for _ in range(updates):
             agent.update(buffer.sample(256, generator=generator))
+        if device != "cpu":
+            torch.cuda.synchronize()
         return updates
 
     return work
 
 
-def peer(rows: Transitions, width: int, updates: int) -> Callable[[], int]:
+def peer(rows: Transitions, width: int, updates: int, device: str = "cpu") -> Callable[[], int]:
     """Updates of Stable-Baselines3's SAC with the same layers."""
     import stable_baselines3
     from stable_baselines3.common.logger import Logger
 
     kinds = {"net_arch": [width, width]}
     model = stable_baselines3.SAC(
-        "MlpPolicy", Still(), policy_kwargs=kinds, batch_size=256, buffer_size=ROWS, device="cpu", seed=0
+        "MlpPolicy", Still(), policy_kwargs=kinds, batch_size=256, buffer_size=ROWS, device=device, seed=0
     )
     model.set_logger(Logger(folder=None, output_formats=[]))
     buffer = model.replay_buffer
@@ -69,28 +73,36 @@ def peer(rows: Transitions, width: int, updates: int) -> Callable[[], int]:
         buffer.add(obs[None], after[None], action[None], reward[None], np.zeros(1), [{}])
 
     def work() -> int:
-        model.train(gradient_steps=updates, batch_size=256)
+        model.train(gradient_steps=updates, batch_size=256)  # reads its losses, and so waits for a GPU
         return updates
 
     return work
 
 
-def measure(updates: int = 10, rounds: int = 31) -> list[dict[str, Any]]:
-    """Updates per second of critics, policy and temperature together; one thread.
+def rates(
+    width: int, updates: int = 10, rounds: int = 31, *, compiled: bool = True, device: str = "cpu"
+) -> dict[str, list[float]]:
+    """Updates per second of critics, policy and temperature together; one thread, or one GPU.
 
     Rounds are short and many, since another program's load between two of them is no part of the comparison.
     """
+    torch.set_num_threads(1)
+    rows = random_rows()
+    workloads = {"rlcore SacRedq": ours(rows, width, updates, device=device)}
+    if compiled:
+        workloads["rlcore SacRedq, compiled"] = ours(rows, width, updates, compiled=True, device=device)
+    workloads["Stable-Baselines3 SAC"] = peer(rows, width, updates, device)
+    return interleave(workloads, rounds=rounds)
+
+
+def measure() -> list[dict[str, Any]]:
+    """Updates per second by the width of two hidden layers."""
     import stable_baselines3
 
-    torch.set_num_threads(1)
-    rows, found = random_rows(), []
-    for width in (64, 256):
-        workloads = {
-            f"rlcore SacRedq, 2 x {width}": ours(rows, width, updates),
-            f"rlcore SacRedq, compiled, 2 x {width}": ours(rows, width, updates, compiled=True),
-            f"Stable-Baselines3 SAC, 2 x {width}": peer(rows, width, updates),
-        }
-        rates = interleave(workloads, rounds=rounds)
-        best = f"rlcore SacRedq, compiled, 2 x {width}"
-        found += table(rates, best, batch=256, versions=f"sb3 {stable_baselines3.__version__}")
+    found = []
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        for width in (64, 256):
+            named = {f"{name}, 2 x {width}": values for name, values in rates(width, device=device).items()}
+            best, versions = f"rlcore SacRedq, compiled, 2 x {width}", f"sb3 {stable_baselines3.__version__}"
+            found += table(named, best, batch=256, device=device, versions=versions)
     return found

@@ -9,7 +9,7 @@ import torch
 
 from rlcore.checks import check_integer, check_numbers
 from rlcore.data import Transitions
-from rlcore.errors import ConfigError, ShapeError
+from rlcore.errors import ConfigError, DataError, ShapeError
 from rlcore.simulation.policy import Policy
 from rlcore.training.sources import Source
 
@@ -26,6 +26,7 @@ class DatasetSource(Source[Transitions]):
         self.data = data.flatten()
         if len(self.data) == 0:
             raise ConfigError("the data set is empty; there is nothing to learn from")
+        check_finite_rows(self.data)
         self.rows, self.generator, self.seeds = rows, generator, seeds
 
     def next(self, policy: Policy) -> Transitions:
@@ -84,6 +85,15 @@ def interleave(first: Transitions, second: Transitions) -> Transitions:
     return Transitions(**{name: join(name) for name in NAMES}, extras={name: join(name) for name in shared})
 
 
+def check_finite_rows(data: Transitions) -> None:
+    """Raise if any number of the rows [N, ...] is NaN or infinite, naming the first such row."""
+    for name in NAMES:
+        bad = ~getattr(data, name).isfinite().reshape(len(data), -1).all(1)
+        if bool(bad.any()):
+            row = int(bad.nonzero()[0])
+            raise DataError(f"{name} must be finite, got NaN or infinity in row {row} of the data set; leave it out")
+
+
 NAMES = ("obs", "action", "reward", "discount", "next_obs", "dt")
 
 
@@ -126,6 +136,39 @@ class UnknownReturns(_Around):
     def next(self, policy: Policy) -> Transitions:
         batch = self.draw(policy)
         return batch.replace(extras={**batch.extras, "mc_return": torch.full_like(batch.reward, -torch.inf)})
+
+
+class PrecededSource(_Around):
+    """Batches of another source, the first of them after the rows of a data set: in a replay both are then drawn alike.
+
+    With several seeds every row serves each of them. Extras that only one side has are dropped.
+    """
+
+    def __init__(self, source: Source[Transitions], data: Transitions, *, seeds: int = 1) -> None:
+        super().__init__(source)
+        self.data: Transitions | None = data.flatten().map(lambda x: x.repeat_interleave(seeds, 0))
+        self.extras = frozenset(data.extras)
+
+    def next(self, policy: Policy) -> Transitions:
+        batch = self.draw(policy).flatten()
+        batch = batch.replace(extras={name: x for name, x in batch.extras.items() if name in self.extras})
+        if self.data is None:
+            return batch
+        parts, self.data = (self.data, batch), None
+
+        def join(name: str) -> torch.Tensor:
+            return torch.cat([getattr(x, name).to(batch.reward.device) for x in parts])
+
+        extras = {name: torch.cat([x.extras[name] for x in parts]) for name in batch.extras}
+        return Transitions(**{name: join(name) for name in NAMES}, extras=extras)
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"begun": self.data is None}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        if state["begun"]:
+            self.data = None
 
 
 class OpeningSource(_Around):

@@ -6,8 +6,10 @@ import math
 import shutil
 
 import pytest
+import torch
 
-from rlcore.experiments.benchmark import clstd, q_learning, quadrature
+from rlcore.experiments.benchmark import cal_ql, clstd, q_learning, quadrature, sac, wsrl
+from rlcore.experiments.benchmark.module_lists import ModuleListCalQl, ModuleListWsrl
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
@@ -29,3 +31,56 @@ def test_quadrature_is_more_accurate_than_the_dense_form() -> None:
     assert errors["state space"] < 1e-12
     assert errors["dense Cholesky"] > 1e3 * errors["state space"]
     assert all(row["steps/s"] > 0.0 for row in rows)
+
+
+RATES = {
+    "online": lambda: wsrl.online_rates(8, rounds=1, compiled=False),
+    "offline, ten critics": lambda: wsrl.offline_rates(8, rounds=1),
+    "offline, two critics": lambda: wsrl.two_critic_rates(8, rounds=1, compiled=False),
+    "seeds": lambda: wsrl.seed_rates(8, 2, rounds=1, compiled=False),
+    "soft actor-critic": lambda: sac.rates(8, updates=1, rounds=1, compiled=False),
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_both_sides_of_an_off_policy_benchmark_run(name: str) -> None:
+    found = RATES[name]()
+    assert len(found) == 2
+    assert all(len(rates) == 1 and rates[0] > 0.0 for rates in found.values())
+
+
+@pytest.mark.parametrize("published", [ModuleListWsrl, ModuleListCalQl])
+def test_lists_of_modules_do_learn(published: type[ModuleListWsrl]) -> None:
+    """On rows that end, Q goes to the reward; the policy and the slow critics move too."""
+    torch.manual_seed(0)
+    rows = wsrl.random_rows(1024)
+    rows = rows.replace(discount=torch.zeros_like(rows.discount))
+    learner = published(wsrl.OBSERVATIONS, wsrl.ACTIONS, 16, critics=2)
+    for optimizer in learner.adam.values():
+        optimizer.param_groups[0]["lr"] = 1e-2
+    before = [x.clone() for x in (*learner.targets.parameters(), *learner.actor.parameters())]
+
+    def error() -> float:
+        with torch.no_grad():
+            return float((learner.q(learner.critics, rows.obs, rows.action) - rows.reward).square().mean())
+
+    first = error()
+    for _ in range(30):
+        learner.update(rows)
+    assert math.isfinite(error())
+    assert published is ModuleListCalQl or error() < 0.3 * first
+    moved = zip(before, (*learner.targets.parameters(), *learner.actor.parameters()), strict=True)
+    assert not any(torch.equal(old, new) for old, new in moved)
+
+
+def test_a_peer_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cal_ql, "find_spec", lambda name: None)
+    (row,) = cal_ql.measure()
+    assert "d3rlpy" in row["note"]
+
+
+def test_both_sides_of_cal_ql_train_and_act() -> None:
+    pytest.importorskip("d3rlpy")
+    found = cal_ql.trained(2, 1, width=8, rows=16, episodes=2)
+    assert set(found) == {"rlcore", "d3rlpy"}
+    assert all(0.0 <= share <= 1.0 for shares in found.values() for share in shares)

@@ -70,6 +70,21 @@ def test_the_first_update_comes_after_the_warm_up_and_one_more_call(warm_up: int
     assert len(seen) == 12 // per_update
 
 
+def test_appended_rows_are_drawn_like_those_that_are_gathered() -> None:
+    data, agent = data_set()[:40], fresh()
+    phases = online_phases(agent, FineTuning(0, 9, rows=4000, append=True), offline=data)
+    source = phases[1].source
+    for _ in range(3):
+        batch = source.next(agent)
+    assert source.steps == 3 * SEEDS
+    offline = torch.isin(batch.obs[..., 0], data.obs[:, 0]).float().mean(1)  # [S]
+    torch.testing.assert_close(offline, torch.full((SEEDS,), 40 / 43), rtol=0.0, atol=0.02)  # 4 standard deviations
+    state = source.state_dict()
+    again = online_phases(fresh(), FineTuning(0, 9, rows=4000, append=True), offline=data)[1].source
+    again.load_state_dict(state)
+    assert torch.equal(again.next(agent).obs, source.next(agent).obs)
+
+
 def test_the_warm_up_leaves_every_bit_of_the_agent() -> None:
     agent = fresh()
     before = {name: value.clone() for name, value in weights_of(agent).items()}
@@ -248,6 +263,8 @@ def test_evaluation_is_dense_where_a_collapse_would_be() -> None:
         (FineTuning(offline_share=1.0), False, r"offline_share must be in \[0, 1\)"),
         (FineTuning(offline_share=0.5), False, "belong together"),
         (FineTuning(), True, "belong together"),
+        (FineTuning(append=True), False, "belong together"),
+        (FineTuning(append=True, offline_share=0.5), True, "either appended or a share"),
     ],
 )
 def test_settings_that_contradict_each_other_are_told(config: FineTuning, offline: bool, message: str) -> None:

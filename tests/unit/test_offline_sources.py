@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from rlcore.agents.actor_critic import DataSpaces, check_data
 from rlcore.data import ReplayBuffer, Transitions
-from rlcore.errors import ConfigError, ShapeError
+from rlcore.errors import ConfigError, DataError, ShapeError
 from rlcore.simulation import Feedback, Policy
 from rlcore.training import ReplaySource, Source
 from rlcore.training.offline import (
@@ -130,3 +131,21 @@ def test_another_policy_opens_and_its_place_is_saved() -> None:
     later.load_state_dict(opening.state_dict())
     assert actions + [later.next(POLICY).action.item() for _ in range(3)] == [-1.0, -1.0, -1.0, 1.0, 1.0]
     assert later.steps == 5
+
+
+@pytest.mark.parametrize("name", ["obs", "action", "reward", "discount", "next_obs", "dt"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_is_none_is_found_with_its_row(name: str, value: float) -> None:
+    data = numbered(5).map(torch.clone)
+    getattr(data, name)[3] = value
+    with pytest.raises(DataError, match=f"{name} must be finite, got NaN or infinity in row 3"):
+        DatasetSource(data, 2, generator=stream())
+
+
+def test_data_of_another_problem_are_refused() -> None:
+    data = numbered(3)  # actions 0, 1, 2
+    check_data(data, DataSpaces(1, 1, 0.0, 2.0))
+    with pytest.raises(DataError, match="1 observations and 1 actions per row, the problem has 2 and 1"):
+        check_data(data, DataSpaces(2, 1))
+    with pytest.raises(DataError, match=r"must lie in \[-1, 1\], got \[2.0\] in row 2"):
+        check_data(data, DataSpaces(1, 1))

@@ -6,20 +6,23 @@ import gc
 import math
 import tempfile
 import weakref
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from rlcore.agents.actor_critic import HandOver, SacRedq, publish
+from rlcore.agents.actor_critic import Cql, HandOver, SacRedq, publish
 from rlcore.agents.actor_critic.hand_over import weights_of
+from rlcore.agents.actor_critic.wsrl import FineTuning, fine_tuning
 from rlcore.experiments.acceptance.wsrl import small
 from rlcore.functional import losses
 from rlcore.functional.returns import returns_to_go
 from rlcore.nn.ensemble import Ensemble, Layers
 from rlcore.reporting.acceptance import Measurement, at_most, each_within, row
-from rlcore.training import run
+from rlcore.seeding import Streams
+from rlcore.training import RolloutSource, run
 
 SYSTEM = "wsrl"
 
@@ -81,6 +84,22 @@ def losses_by_hand() -> Measurement:
 
 
 @row(
+    SYSTEM,
+    "E2-multiplier",
+    "the multiplier of CQL: its change where the mean difference is above; below its gap",
+    "> 0; < 0",
+)
+def multiplier_moves_towards_its_gap() -> Measurement:
+    data, moved = small.data_set(), []
+    for gap in (-100.0, 100.0):
+        agent = Cql(small.env().spec, replace(small.OFFLINE, calibrate=True, gap=gap))
+        before = float(agent.multiplier)
+        agent.update(data)
+        moved.append(float(agent.multiplier) - before)
+    return Measurement("> 0; < 0", "; ".join(f"{x:.1e}" for x in moved), moved[0] > 0.0 > moved[1])
+
+
+@row(
     SYSTEM, "E3", "a run stopped in warm-up or online phase and resumed: tensors that differ in any bit at the end", "0"
 )
 def bit_equal_resume() -> Measurement:
@@ -94,6 +113,24 @@ def bit_equal_resume() -> Measurement:
             except small.StoppedError:
                 wrong += small.differing(small.recorded(folder, giver, stop_at=None, resume=True), whole)
     return at_most(wrong, 0)
+
+
+@row(
+    SYSTEM, "E3-5k", "the same over 5000 online steps after the resume: tensors that differ in any bit", "0", slow=True
+)
+def bit_equal_after_long() -> Measurement:
+    giver = small.pretrained(small.data_set())
+    with tempfile.TemporaryDirectory() as root:
+        whole, folder = Path(root) / "whole", Path(root) / "stopped"
+        long = {"steps": 5100, "checkpoint_every": 100}
+        expected = small.recorded(whole, giver, stop_at=None, resume=False, **long)
+        try:
+            small.recorded(folder, giver, stop_at=120, resume=False, **long)
+        except small.StoppedError:
+            return at_most(
+                small.differing(small.recorded(folder, giver, stop_at=None, resume=True, **long), expected), 0
+            )
+    return Measurement("0", "the run was not stopped", False)
 
 
 @row(
@@ -114,6 +151,26 @@ def hand_over_modes() -> Measurement:
                 part = name.split(".")[2 if name.startswith("adam.") else 0]
                 wrong += not torch.equal(value, (given if taken.get(part, False) else new)[name])
     return at_most(wrong, 0)
+
+
+@row(
+    SYSTEM,
+    "E7-data",
+    "offline rows in a batch of 4000 with shares 0, 1/4, 1/2, 3/4; 160 rows appended before 40",
+    "within 4 sd",
+)
+def shares_of_data() -> Measurement:
+    data, found = small.data_set()[:160], []
+    for share in (0.0, 0.25, 0.5, 0.75, None):
+        agent = SacRedq(small.env().spec, small.ONLINE, seeds=small.SEEDS)
+        feed = RolloutSource(small.env(), small.SEEDS, 40, seed=2)
+        plan = FineTuning(40, 40, steps_per_update=40, rows=4000, offline_share=share or 0.0, append=share is None)
+        offline = None if share == 0.0 else data
+        source = fine_tuning(agent.update, feed, plan, streams=Streams(2), seeds=small.SEEDS, offline=offline)[0].source
+        found.append(float(torch.isin(source.next(agent).obs, data.obs).float().mean()))
+    exactly = found[:4] == [0.0, 0.25, 0.5, 0.75]
+    got = ", ".join(f"{x:.3f}" for x in found)
+    return Measurement("0, 0.25, 0.5, 0.75, 0.8", got, exactly and abs(found[4] - 0.8) <= 4 * math.sqrt(0.16 / 8000))
 
 
 @row(SYSTEM, "E8", "diagnostics after every online step: tensors that differ from a run without them", "0")

@@ -69,16 +69,18 @@ class StoppedError(Exception):
     """Stands for a kill."""
 
 
-def recorded(folder: Path, giver: Cql, *, stop_at: int | None, resume: bool) -> dict[str, Tensor]:
-    """The same in a run folder with a checkpoint after every iteration, stopped at one of them or resumed."""
+def recorded(
+    folder: Path, giver: Cql, *, stop_at: int | None, resume: bool, steps: int = 30, checkpoint_every: int = 1
+) -> dict[str, Tensor]:
+    """The same in a run folder with checkpoints, stopped at an iteration or resumed from the last of them."""
     agent = SacRedq.warm_start(giver, env().spec, ONLINE, seeds=SEEDS)
 
     def stop(tick: object) -> None:
         if getattr(tick, "iteration", None) == stop_at:
             raise StoppedError
 
-    with RunFolder(folder, resume=resume, silent=True, checkpoint_every=1) as recorder:
-        recorder.train(agent, online_phases(agent, 20, 30), callbacks=[stop])
+    with RunFolder(folder, resume=resume, silent=True, checkpoint_every=checkpoint_every) as recorder:
+        recorder.train(agent, online_phases(agent, 20, steps), callbacks=[stop])
     return weights_of(agent)
 
 

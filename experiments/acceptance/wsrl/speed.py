@@ -1,4 +1,4 @@
-"""Speed and memory on the CPU, each beside the way that published code takes, interleaved in one run."""
+"""Speed and memory, each beside the way that published code takes, interleaved in one run; some on a GPU only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import statistics
 import torch
 
 from rlcore.data import ChainedReplay, ReplayBuffer, Transitions
-from rlcore.experiments.benchmark import wsrl
+from rlcore.experiments.benchmark import sac, wsrl
 from rlcore.reporting.acceptance import Measurement, at_least, row
 
 SYSTEM = "wsrl"
@@ -17,6 +17,34 @@ ROWS, PATHS, EPISODE = 1_000_000, 1000, 1000
 def ratio(rates: dict[str, list[float]], ours: str, theirs: str) -> float:
     """Median over rounds of our rate over theirs."""
     return statistics.median(a / b for a, b in zip(rates[ours], rates[theirs], strict=True))
+
+
+@row(SYSTEM, "T1", "Cal-QL, 2 critics, 256 rows, GPU: compiled over eager list of modules", ">= 8", needs="cuda")
+def offline_on_gpu() -> Measurement:
+    found = wsrl.two_critic_rates(count=20, device="cuda")
+    return at_least(ratio(found, "stacked, compiled", "list of modules"), 8.0)
+
+
+@row(SYSTEM, "T2", "SAC, 2 critics, 256 rows, GPU: updates/s over Stable-Baselines3's", ">= 5", needs="cuda")
+def sac_on_gpu() -> Measurement:
+    found = sac.rates(256, updates=50, rounds=7, device="cuda")
+    return at_least(ratio(found, "rlcore SacRedq, compiled", "Stable-Baselines3 SAC"), 5.0)
+
+
+@row(SYSTEM, "T3", "online step, 10 critics, 4 updates, GPU: compiled over eager list of modules", ">= 8", needs="cuda")
+def online_on_gpu() -> Measurement:
+    found = wsrl.online_rates(count=20, device="cuda")
+    return at_least(ratio(found, "stacked, compiled", "list of modules"), 8.0)
+
+
+@row(SYSTEM, "T6", "8 seeds as one batch over 8 seeds one by one, GPU", ">= 4", needs="cuda")
+def seeds_on_gpu() -> Measurement:
+    return at_least(ratio(wsrl.seed_rates(count=20, device="cuda"), "one batch", "one by one"), 4.0)
+
+
+@row(SYSTEM, "sac", "SAC, 2 critics of 2 x 256, 256 rows: updates/s over Stable-Baselines3's, one thread each", ">= 2")
+def sac_on_cpu() -> Measurement:
+    return at_least(ratio(sac.rates(256), "rlcore SacRedq, compiled", "Stable-Baselines3 SAC"), 2.0)
 
 
 @row(
