@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -51,8 +52,20 @@ class Study:
     """A measurement every so many steps, up to so many."""
     late: int = 20_000
     """A measurement every so many steps from there on."""
+    onset: tuple[int, int] = (5, 100)
+    """Q and TD error every so many steps, up to so many: a collapse begins within them."""
     episodes: int = 20
     """Episodes per seed and measurement."""
+
+
+class Curves(NamedTuple):
+    """What was measured at these steps."""
+
+    steps: list[int]
+    values: dict[str, Tensor]  # each [T, S]
+
+
+Found = Mapping[str, Curves]
 
 
 def arms_of(study: Study) -> dict[str, Arm]:
@@ -79,23 +92,36 @@ def pretrain(task: OfflineTask, study: Study, seed: int, recorder: Recorder) -> 
 
 def fine_tune(
     arm: Arm, giver: Cql, held_out: Transitions, task: OfflineTask, study: Study, seed: int, recorder: Recorder
-) -> dict[str, Tensor]:  # each [T, S]
-    """What is measured along one arm, from just after the hand-over on; steps under `steps`."""
+) -> Found:
+    """What is measured along one arm from just after the hand-over on: `score` rarely, `critics` at the onset too."""
     streams = Streams(seed)
     agent = learner(arm, giver, task, study.offline, study.online, seed=seed)
 
-    def measure(_: Policy) -> Mapping[str, Tensor]:
-        return {"score": task.score(agent), **diagnose(agent, held_out)}
+    def score(_: Policy) -> Mapping[str, Tensor]:
+        return {"score": task.score(agent)}
 
-    curve = Curve(measure, dense_early(*study.early, study.late), phase="online", logger=recorder.logger())
-    first = measure(agent)
+    def critics(_: Policy) -> Mapping[str, Tensor]:
+        return diagnose(agent, held_out)
+
+    seldom, (often, until), logger = dense_early(*study.early, study.late), study.onset, recorder.logger()
+    curves = {
+        "score": Curve(score, seldom, phase="online", logger=logger),
+        "critics": Curve(
+            critics, lambda k: (k <= until and k % often == 0) or seldom(k), phase="online", logger=logger
+        ),
+    }
+    first = {name: curve.function(agent) for name, curve in curves.items()}
     phases = phases_of(arm, agent, giver, task, steps=study.steps, minibatch=study.minibatch, streams=streams)
-    recorder.train(agent, phases, callbacks=[curve], keep={"curve": curve, "streams": streams})
-    steps = torch.tensor([0, *curve.iterations], dtype=torch.float64).unsqueeze(1)
-    return {"steps": steps} | {name: torch.cat([first[name][None], v]) for name, v in curve.values.items()}
+    recorder.train(agent, phases, callbacks=list(curves.values()), keep={**curves, "streams": streams})
+    return {
+        name: Curves(
+            [0, *curve.iterations], {key: torch.cat([first[name][key][None], v]) for key, v in curve.values.items()}
+        )
+        for name, curve in curves.items()
+    }
 
 
-def compare(task: OfflineTask, study: Study, seed: int, recorder: Recorder) -> dict[str, dict[str, Tensor]]:
+def compare(task: OfflineTask, study: Study, seed: int, recorder: Recorder) -> dict[str, Found]:
     """Pre-train once, then fine-tune every arm: what `fine_tune` measures, by the arm's name."""
     giver, held_out = pretrain(task, study, seed, recorder.child("offline"))
     return {
@@ -104,33 +130,34 @@ def compare(task: OfflineTask, study: Study, seed: int, recorder: Recorder) -> d
     }
 
 
-def line(label: str, steps: Tensor, values: Tensor) -> Line:  # [T], [T, S]
+def line(label: str, curves: Curves, name: str) -> Line:
     """Mean over seeds with its bootstrap interval, over steps."""
-    table = values.double().numpy()
+    table = curves.values[name].double().numpy()  # [T, S]
     ends = [stratified_bootstrap(row, mean) for row in table]
-    return Line(label, steps.tolist(), table.mean(1).tolist(), [end.low for end in ends], [end.high for end in ends])
+    return Line(label, curves.steps, table.mean(1).tolist(), [end.low for end in ends], [end.high for end in ends])
 
 
-def draw(found: Mapping[str, Mapping[str, Tensor]], score: Chart, path: Path) -> None:
+def draw(found: Mapping[str, Found], score: Chart, path: Path) -> None:
     """The score, whose empty chart is given, over online steps after the warm-up; Q and the TD error on the data."""
     rows = f"{HELD_OUT} rows, held out for this only"
     panels = {
-        "score": score,
-        "q": Chart("Q on offline rows", rows, score.x, "Q", (), log_x=False, log_y=False),
-        "td_error": Chart("TD error on offline rows", rows, score.x, "squared TD error", (), log_x=False),
+        ("score", "score"): score,
+        ("critics", "q"): Chart("Q on offline rows", rows, score.x, "Q", (), log_x=False, log_y=False),
+        ("critics", "td_error"): Chart("TD error on offline rows", rows, score.x, "squared TD error", (), log_x=False),
     }
     filled = [
-        replace(chart, lines=[line(arm, values["steps"][:, 0], values[name]) for arm, values in found.items()])
-        for name, chart in panels.items()
+        replace(chart, lines=[line(arm, curves[kind], name) for arm, curves in found.items()])
+        for (kind, name), chart in panels.items()
     ]
     plot_charts(filled, path)
 
 
-def summary(found: Mapping[str, Mapping[str, Tensor]]) -> dict[str, float]:
+def summary(found: Mapping[str, Found]) -> dict[str, float]:
     """The figures of every arm: before, the lowest, at the end; and how far Q fell and the TD error rose."""
     numbers: dict[str, float] = {}
-    for arm, values in found.items():
-        score, q, error = (values[name].double().mean(1) for name in ("score", "q", "td_error"))
+    for arm, curves in found.items():
+        score = curves["score"].values["score"].double().mean(1)
+        q, error = (curves["critics"].values[name].double().mean(1) for name in ("q", "td_error"))
         numbers |= {
             f"{arm}/before": float(score[0]),
             f"{arm}/lowest": float(score[1:].min()),

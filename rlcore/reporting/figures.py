@@ -49,15 +49,20 @@ def axis_label(name: str) -> str:
 
 
 def new_figure(panels: int) -> tuple[Any, list[Any]]:
-    """A figure and its axes side by side, in the common style; draws to files only, never to a screen."""
+    """A figure and its axes in rows of up to four, in the common style; draws to files only, never to a screen."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.2 if panels == 1 else 6.4 * panels, 4.2), layout="constrained")
+        rows = -(-panels // 4)
+        columns = -(-panels // rows)
+        figure = Figure(figsize=(7.2 if panels == 1 else 6.4 * columns, 4.2 * rows), layout="constrained")
         FigureCanvasAgg(figure)
-        return figure, list(figure.subplots(1, panels, squeeze=False)[0])
+        every = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for spare in every[panels:]:
+            spare.remove()
+        return figure, every[:panels]
 
 
 def set_titles(axes: Any, title: str, subtitle: str, x: str, y: str) -> None:

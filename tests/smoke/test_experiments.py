@@ -25,9 +25,10 @@ from rlcore.experiments import (
     pendulum_hjb,
     quadrature_rates,
     time_step_sweep,
+    wsrl_ablations,
     wsrl_point_maze,
 )
-from rlcore.experiments.wsrl_arms import Beside
+from rlcore.experiments.wsrl_arms import Arm, Beside
 from rlcore.nn.ensemble import Layers
 from rlcore.training.recorder import RunFolder
 
@@ -104,6 +105,22 @@ def test_every_arm_of_fine_tuning_runs(beside: Any) -> None:
     assert 0.0 <= found[f"{beside}/lowest"] <= found[f"{beside}/mean"] <= 1.0
 
 
+def test_every_panel_changes_one_thing() -> None:
+    config = wsrl_ablations.Config(MAZE, lengths=(0, 5), warm_up=5)
+    usual = wsrl_ablations.Variant(Arm(5), MAZE.offline, MAZE.online)
+    for panel in config.panels:
+        lines = wsrl_ablations.variants(config, panel)
+        assert usual in lines.values()
+        assert len(set(lines.values())) == len(lines)
+    found = wsrl_ablations.variants(config, "ensemble")
+    layers = {label: (v.offline.sac.networks, v.online.networks) for label, v in found.items()}
+    assert all(offline == online for offline, online in layers.values())
+    assert [n.critics for n, _ in layers.values()] == [3, 2, 3]
+    assert [n.critic.layer_norm for n, _ in layers.values()] == [True, True, False]
+    one = wsrl_ablations.variants(config, "updates")["1 update"]
+    assert (one.online.critic_steps, one.offline) == (1, MAZE.offline)
+
+
 EVALUATION: dict[str, tuple[Any, Any]] = {
     "mstde_failure": (mstde_failure, mstde_failure.Config(dts=(0.1, 0.01), steps=(10, 25), paths=2000)),
     "convergence_in_dt": (
@@ -122,6 +139,7 @@ EVALUATION: dict[str, tuple[Any, Any]] = {
         time_step_sweep.Config(agents=("cppo", "sac-naive", "sac-fair", "ppo-fair"), dts=(0.1, 0.05), learner=SHORT),
     ),
     "wsrl_point_maze": (wsrl_point_maze, MAZE),
+    "wsrl_ablations": (wsrl_ablations, wsrl_ablations.Config(MAZE, panels=("start", "ensemble"), warm_up=5)),
     "irregular_time": (irregular_time, irregular_time.Config(dt=0.02, mean_steps=4, paths=16, seconds=4.0)),
 }
 
