@@ -1,1 +1,1 @@
-"""Agents, by family: `rlcore.agents.integral_rl`, `rlcore.agents.martingale`."""
+"""Agents, by family: `rlcore.agents.actor_critic`, `integral_rl`, `martingale`, `nash`."""

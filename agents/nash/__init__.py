@@ -1,0 +1,31 @@
+"""Nash learning from preferences: Nash Mirror Prox, Nash Prox and their rivals, exact on tables."""
+
+from rlcore.agents.nash.method import Iterate, Method, Solution, begin, follow, queries_to, solve
+from rlcore.agents.nash.mirror_descent import Comal, Inpo, Mmd, Mpo, MultiplicativeWeights, NashMd, OptimisticWeights
+from rlcore.agents.nash.mirror_prox import Egpo, NashMp, NashProx, iterations_to, least_weight
+from rlcore.agents.nash.self_play import MixtureOpponent, MovingAnchor, OnlineIpo
+
+__all__ = [
+    "Comal",
+    "Egpo",
+    "Inpo",
+    "Iterate",
+    "Method",
+    "MixtureOpponent",
+    "Mmd",
+    "MovingAnchor",
+    "Mpo",
+    "MultiplicativeWeights",
+    "NashMd",
+    "NashMp",
+    "NashProx",
+    "OnlineIpo",
+    "OptimisticWeights",
+    "Solution",
+    "begin",
+    "follow",
+    "iterations_to",
+    "least_weight",
+    "queries_to",
+    "solve",
+]

@@ -1,0 +1,1 @@
+"""What Nash learning claims: the rows of `rlcore verify nash`, by part."""
