@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
+from rlcore.agents.actor_critic import SAC, SacConfig
 from rlcore.agents.actor_critic.wsrl import FineTuning
 from rlcore.data import Transitions, summary
 from rlcore.errors import ConfigError, NumericsError, unknown_name
@@ -62,6 +63,8 @@ class Config:
     """Steps between two evaluations; medium is one of them."""
     medium_share: float = 1.0 / 3.0
     """How far from random to expert the return of medium is."""
+    learner: SacConfig = SAC
+    """Soft actor-critic."""
     root: str = ""
     """Folder to write to; empty: Minari's own."""
 
@@ -106,7 +109,7 @@ def generate(robot: str, config: Config, seed: int, recorder: Recorder = SILENT)
     if set(config.kinds) == {"random"}:
         return Sets(sets, low, None)
     lengths = FineTuning(warm_up=config.warm_up, steps=config.training_steps - config.warm_up, rows=256)
-    history = train(robot, lengths, config.evaluate_every, seed, recorder)
+    history = train(robot, config.learner, lengths, config.evaluate_every, seed, recorder)
     returns = [moment["return"] for moment in history.kept]
     high = returns[-1]
     if not high > low:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rlcore.agents.actor_critic.networks import Spaces
-from rlcore.data import Transitions
+from rlcore.data import Transitions, summary
 from rlcore.envs.maze import PointMaze, PointMazeConfig
 from rlcore.experiments import point_maze_data
 from rlcore.reporting.evaluation import evaluate
@@ -35,7 +35,11 @@ class OfflineTask:
     source: Callable[[int], Source[Transitions]]
     """From a seed: S fresh paths, one step of each per call, with the problem's own rewards."""
     score: Callable[[Policy], Tensor]
-    """What is drawn, of each learner [S], from episodes of the deterministic policy."""
+    """What is drawn, of each learner [S], from episodes of the deterministic policy; an expert has 1."""
+    unit: str
+    """What the score is, in a few words."""
+    earned: Callable[[float], float] = float
+    """The score of an episode's undiscounted return, with the problem's own rewards."""
     scale: float = 1.0
     """What rewards are multiplied with before anyone learns from them."""
     bias: float = 0.0
@@ -46,6 +50,10 @@ class OfflineTask:
     def data(self) -> Transitions:
         """The data set as learners see it: rewards rescaled, with the returns that followed."""
         return with_returns(self.rows(), scale=self.scale, bias=self.bias, failure_reward=self.failure_reward)
+
+    def behaviour(self) -> float:
+        """The mean score of the episodes in the data."""
+        return self.earned(summary(self.rows())["return/mean"])
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,7 @@ def maze_task(about: MazeData, *, seeds: int, episodes: int, seed: int) -> Offli
         rows=lambda: point_maze_data.generate(about.maze, about.kind, made, seed),
         source=lambda own: RolloutSource(env, seeds, 1, seed=own),
         score=arrivals,
+        unit="share of episodes that arrive",
         scale=cost,
         bias=-cost,
         failure_reward=0.0,

@@ -8,7 +8,7 @@ from typing import Any
 
 import gymnasium
 
-from rlcore.agents.actor_critic import SAC, DataSpaces, SacRedq
+from rlcore.agents.actor_critic import DataSpaces, SacConfig, SacRedq
 from rlcore.agents.actor_critic.wsrl import FineTuning, fine_tuning
 from rlcore.data import ReplayBuffer, Transitions
 from rlcore.envs.robotics.locomotion import TASKS, load_robot
@@ -92,10 +92,12 @@ class History:
         self.kept = list(state["kept"])
 
 
-def train(robot: str, lengths: FineTuning, evaluate_every: int, seed: int, recorder: Recorder) -> History:
-    """One run of SAC with default settings, beginning with what its untrained policy does."""
+def train(
+    robot: str, learner: SacConfig, lengths: FineTuning, evaluate_every: int, seed: int, recorder: Recorder
+) -> History:
+    """One run of SAC, beginning with what its untrained policy does."""
     spaces = spaces_of(robot)
-    agent = SacRedq(spaces, SAC, seed=derive_seed(seed, f"{robot}/agent"))
+    agent = SacRedq(spaces, learner, seed=derive_seed(seed, f"{robot}/agent"))
     dt, rate = time_of(robot)
     own = derive_seed(seed, f"{robot}/train")
     feed = copies_of(lambda: make_robot(robot), 1, dt=dt, discount_rate=rate, seed=own)

@@ -78,7 +78,7 @@ def pretrain(task: OfflineTask, study: Study, seed: int, recorder: Recorder) -> 
     """The offline agent after its updates, and a few of the rows to watch it by; the data end with this function."""
     data, streams = task.data(), Streams(seed)
     agent = Cql(task.spaces, study.offline, seed=seed, seeds=task.seeds)
-    source = DatasetSource(data, study.minibatch, generator=streams["offline"], seeds=task.seeds)
+    source = DatasetSource(data, study.minibatch, generator=streams["offline"], seeds=task.seeds, counted=True)
     recorder.train(
         agent,
         [Phase("offline", source, study.offline_updates, agent.update)],

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from torch import Tensor
 
 from rlcore.data import Transitions, in_order
 from rlcore.errors import ConfigError
@@ -37,7 +38,7 @@ def record(
     return in_order(rows.map(lambda x: x.view(steps, copies, *x.shape[1:])))
 
 
-def mean_return(policy: Policy, make_env: MakeEnv, *, episodes: int, seed: int) -> float:
+def returns(policy: Policy, make_env: MakeEnv, *, episodes: int, seed: int) -> Tensor:  # -> [episodes]
     """Undiscounted, of a policy with its noise, over the first episode of each of `episodes` copies; all must end."""
     source = copies_of(make_env, episodes, dt=1.0, discount_rate=0.0, seed=seed)
     earned, running = torch.zeros(episodes, dtype=torch.float64), torch.ones(episodes, dtype=torch.bool)
@@ -46,4 +47,9 @@ def mean_return(policy: Policy, make_env: MakeEnv, *, episodes: int, seed: int) 
         earned += step.reward * running
         running &= ~step.extras["last"]
     source.envs.close()
-    return float(earned.mean())
+    return earned
+
+
+def mean_return(policy: Policy, make_env: MakeEnv, *, episodes: int, seed: int) -> float:
+    """The mean of `returns`."""
+    return float(returns(policy, make_env, episodes=episodes, seed=seed).mean())

@@ -17,19 +17,23 @@ from rlcore.training.sources import Source
 class DatasetSource(Source[Transitions]):
     """Rows [rows, ...] of a data set, uniformly with replacement; with several seeds [S, rows, ...], apart for each.
 
-    The data themselves are no part of its state: a resume is given them again.
+    The data themselves are no part of its state: a resume is given them again. Where nothing is gathered, steps stay 0;
+    `counted` makes each batch one of them, so that what an offline run logs has an axis.
     """
 
-    def __init__(self, data: Transitions, rows: int, *, generator: torch.Generator, seeds: int = 1) -> None:
+    def __init__(
+        self, data: Transitions, rows: int, *, generator: torch.Generator, seeds: int = 1, counted: bool = False
+    ) -> None:
         if rows < 1 or seeds < 1:
             raise ConfigError(f"need rows >= 1 and seeds >= 1, got {rows} and {seeds}")
         self.data = data.flatten()
         if len(self.data) == 0:
             raise ConfigError("the data set is empty; there is nothing to learn from")
         check_finite_rows(self.data)
-        self.rows, self.generator, self.seeds = rows, generator, seeds
+        self.rows, self.generator, self.seeds, self.counted = rows, generator, seeds, counted
 
     def next(self, policy: Policy) -> Transitions:
+        self.count(int(self.counted), 0.0)
         shape = (self.rows,) if self.seeds == 1 else (self.seeds, self.rows)
         index = torch.randint(len(self.data), shape, generator=self.generator, device=self.generator.device)
         return self.data[index.to(self.data.reward.device)]
