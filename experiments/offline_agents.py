@@ -42,7 +42,7 @@ from rlcore.experiments.offline_tasks import MazeData, OfflineTask, maze_task
 from rlcore.experiments.point_maze_data import Kind as MazeKind
 from rlcore.experiments.runner_tasks import RunnerData, runner_tasks
 from rlcore.experiments.wsrl_locomotion import FEW_STEPS
-from rlcore.experiments.wsrl_study import line
+from rlcore.experiments.wsrl_study import Curves, line
 from rlcore.nn.ensemble import Layers
 from rlcore.reporting.lines import Chart, Line, plot_charts
 from rlcore.reporting.statistics import summarise
@@ -170,8 +170,8 @@ def tasks_of(config: Config, seed: int, recorder: Recorder) -> Iterator[tuple[Of
 
 def train(
     agent: Agent[Transitions], data: Transitions, task: OfflineTask, config: Config, seed: int, recorder: Recorder
-) -> tuple[Tensor, Tensor]:  # [T], [T, S]
-    """The updates after which it was measured, and the score of each seed then."""
+) -> Curves:
+    """The `score` of each seed over the updates."""
     streams, every = Streams(seed), max(1, config.updates // config.evaluations)
     source = DatasetSource(data, config.minibatch, generator=streams["data"], seeds=task.seeds, counted=True)
     measure: Callable[[Policy], Mapping[str, Tensor]] = lambda policy: {"score": task.score(policy)}  # noqa: E731
@@ -179,13 +179,10 @@ def train(
     first = task.score(agent)
     phases = [Phase("learn", source, config.updates, agent.update)]
     recorder.train(agent, phases, callbacks=[curve], keep={"curve": curve, "streams": streams})
-    updates = torch.tensor([0, *curve.iterations], dtype=torch.float64)
-    return updates, torch.cat([first[None], curve.values["score"]])
+    return Curves([0, *curve.iterations], {"score": torch.cat([first[None], curve.values["score"]])})
 
 
-def study(
-    task: OfflineTask, learners: Learners, config: Config, seed: int, recorder: Recorder
-) -> dict[str, tuple[Tensor, Tensor]]:
+def study(task: OfflineTask, learners: Learners, config: Config, seed: int, recorder: Recorder) -> dict[str, Curves]:
     """What `train` measures of every agent on one data set."""
     data, found = task.data(), {}
     for name in config.agents:
@@ -195,10 +192,10 @@ def study(
     return found
 
 
-def chart_of(task: OfflineTask, found: Mapping[str, tuple[Tensor, Tensor]], behaviour: float) -> Chart:
+def chart_of(task: OfflineTask, found: Mapping[str, Curves], behaviour: float) -> Chart:
     """Score over updates of every agent, with the data's mean and the expert's."""
-    lines = [line(name, *curve) for name, curve in found.items()]
-    ends = [min(x.x[0] for x in lines), max(x.x[-1] for x in lines)]
+    lines = [line(name, curves, "score") for name, curves in found.items()]
+    ends = [0, lines[0].x[-1]]
     lines += [Line("data", ends, [behaviour] * 2, theory=True), Line("expert", ends, [1.0] * 2, theory=True)]
     about = f"{task.unit}; {task.seeds} seeds, mean and 95 % interval"
     return Chart(task.name, about, "updates", "score", lines, log_x=False, log_y=False)
@@ -212,7 +209,7 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
     for task, learners in tasks_of(config, seed, recorder):
         found, behaviour = study(task, learners, config, seed, recorder), task.behaviour()
         charts.append(chart_of(task, found, behaviour))
-        last = {name: summarise(score[-1]) for name, (_, score) in found.items()}
+        last = {name: summarise(curves.values["score"][-1]) for name, curves in found.items()}
         numbers |= {f"{task.name}/{name}": value.mean for name, value in last.items()}
         numbers[f"{task.name}/data"] = behaviour
         cells = (f"{value.mean:.2f} [{value.low:.2f}, {value.high:.2f}]" for value in last.values())

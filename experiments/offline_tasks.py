@@ -36,7 +36,7 @@ class OfflineTask:
     """From a seed: S fresh paths, one step of each per call, with the problem's own rewards."""
     score: Callable[[Policy], Tensor]
     """What is drawn, of each learner [S], from episodes of the deterministic policy; an expert has 1."""
-    unit: str
+    unit: str = ""
     """What the score is, in a few words."""
     earned: Callable[[float], float] = float
     """The score of an episode's undiscounted return, with the problem's own rewards."""
