@@ -140,13 +140,13 @@ PRESETS = {
     "quick": Config(
         mazes=("medium",),
         maze_kinds=("diverse",),
-        robots=("HalfCheetah",),
+        robots=("Hopper",),
         robot_kinds=("medium-replay",),
         seeds=3,
-        updates=1500,
+        updates=1000,
         minibatch=64,
         evaluations=5,
-        episodes=3,
+        episodes=10,
         maze_data=MazeData(),
         robot_data=FEW_STEPS,
         maze_learners=replace(SMALL, iql=replace(SMALL.iql, expectile=0.9, inverse_temperature=10.0)),
@@ -184,7 +184,8 @@ def train(
 
 def study(task: OfflineTask, learners: Learners, config: Config, seed: int, recorder: Recorder) -> dict[str, Curves]:
     """What `train` measures of every agent on one data set."""
-    data, found = task.data(), {}
+    data = task.data()
+    found: dict[str, Curves] = {}
     for name in config.agents:
         agent = learners.make(name, task.spaces, seed=seed, seeds=task.seeds)
         part = recorder.child(f"{task.name}, {name}".replace(", ", "-").replace(" ", "-"))

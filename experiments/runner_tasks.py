@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+import gymnasium
 from torch import Tensor
 
 from rlcore.checks import check_numbers
@@ -21,6 +22,7 @@ from rlcore.seeding import derive_seed
 from rlcore.simulation.policy import Feedback, Policy
 from rlcore.training.recorder import Recorder
 
+EPISODE_STEPS = 1000  # Gymnasium's limit for all three
 Earned = TypeVar("Earned", float, Tensor)
 
 
@@ -104,8 +106,9 @@ def task_with(
 ) -> OfflineTask:
     """A robot with these rows, in Gymnasium's own time and rewards."""
     dt, rate = time_of(robot)
-    make = lambda: make_robot(robot)  # noqa: E731
-    horizon = make().spec.max_episode_steps  # type: ignore[union-attr]
+
+    def make() -> gymnasium.Env[Any, Any]:
+        return make_robot(robot)
 
     def scores(policy: Policy) -> Tensor:  # [S]
         found = returns(Feedback(policy.act), make, episodes=seeds * episodes, seed=derive_seed(seed, "judge"))
@@ -115,7 +118,7 @@ def task_with(
         name=f"{robot}, {kind}",
         spaces=spaces_of(robot),
         seeds=seeds,
-        horizon=dt * (horizon or 1000),
+        horizon=dt * EPISODE_STEPS,
         rows=lambda: rows,
         source=lambda own: copies_of(make, seeds, dt=dt, discount_rate=rate, seed=own),
         score=scores,
