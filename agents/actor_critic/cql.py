@@ -80,7 +80,7 @@ class Cql(Agent[Transitions]):
             start = config.weight + math.log(-math.expm1(-config.weight))  # softplus(start) = weight
             self.raw_multiplier = nn.Parameter(torch.full((seeds,), start))
             self.optimizers["multiplier"] = adam([self.raw_multiplier], config.multiplier_rate)
-        self.critic_step = self.core.step_of_critics(self, "loss")
+        self.critic_step = self.core.step_of_critics(self, "loss", config)
 
     @property
     def networks(self) -> Networks:

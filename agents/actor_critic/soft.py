@@ -11,7 +11,7 @@ data", ICLR 2025, for the settings.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -88,6 +88,8 @@ class SoftCore(nn.Module):
         check_config(config)
         generator = torch.Generator().manual_seed(derive_seed(seed, "networks"))
         self.config = config
+        box = (spaces.observation_dim, spaces.action_dim, spaces.action_low, spaces.action_high)
+        self.key = (config, box, seeds) if networks is None else None  # what the losses depend on beside parameters
         self.networks = networks or Networks(spaces, config.networks, seeds=seeds, generator=generator)
         self.random = RandomStream(derive_seed(seed, "updates"))
         raw = math.log(math.expm1(config.initial_temperature))
@@ -104,13 +106,17 @@ class SoftCore(nn.Module):
 
     def step_of(self, optimizer: str, loss: str) -> Callable[..., Seen]:
         """The step of one optimiser down one of the losses here."""
-        return step_of(self, loss, self.optimizers[optimizer], compiled=self.config.compiled)
+        return step_of(self, loss, self.optimizers[optimizer], compiled=self.config.compiled, key=self.key)
 
-    def step_of_critics(self, owner: nn.Module, loss: str) -> Callable[..., Seen]:
-        """The step of the critics down a loss of anyone who holds this core; their slow copies follow."""
+    def step_of_critics(self, owner: nn.Module, loss: str, settings: Hashable = None) -> Callable[..., Seen]:
+        """The step of the critics down a loss of anyone who holds this core; their slow copies follow.
+
+        `settings` are those of the owner that the loss depends on, beside this core's.
+        """
         net, config = self.networks, self.config
         following = Following(net.targets, net.critics, config.target_rate)
-        return step_of(owner, loss, self.optimizers["critic"], following, compiled=config.compiled)
+        key = None if self.key is None else (self.key, type(owner), settings)
+        return step_of(owner, loss, self.optimizers["critic"], following, compiled=config.compiled, key=key)
 
     @property
     def temperature(self) -> Tensor:  # [S]

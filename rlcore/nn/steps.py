@@ -9,7 +9,9 @@ Source: Kingma and Ba, "Adam", ICLR 2015, algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
+from itertools import count
+from types import FunctionType, MethodType
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -54,10 +56,22 @@ def follow(slow: nn.Module, fast: nn.Module, rate: float) -> None:
 
 
 def step_of(
-    owner: nn.Module, loss: str, optimizer: Adam, following: Following | None = None, *, compiled: bool
+    owner: nn.Module,
+    loss: str,
+    optimizer: Adam,
+    following: Following | None = None,
+    *,
+    compiled: bool,
+    key: Hashable | None = None,
 ) -> Callable[..., Seen]:
-    """The step that moves the optimiser's parameters down the owner's loss of this name -> (loss, *seen), detached."""
-    return (FusedStep if compiled else EagerStep)(owner, loss, optimizer, following)
+    """The step that moves the optimiser's parameters down the owner's loss of this name -> (loss, *seen), detached.
+
+    Compiling takes longer than many steps. Owners that give the same `key` share one graph: their losses must then
+    differ in nothing but their parameters and arguments.
+    """
+    return (
+        FusedStep(owner, loss, optimizer, following, key) if compiled else EagerStep(owner, loss, optimizer, following)
+    )
 
 
 class EagerStep:
@@ -86,10 +100,26 @@ class Method(nn.Module):
         return getattr(self.owner, self.name)(*args)  # type: ignore[no-any-return]
 
 
+GRAPHS: dict[Hashable, Callable[..., Seen]] = {}
+"""Compiled graphs by their keys; each keeps the owner that it was compiled for, but not what that one learns."""
+
+
+def fresh(method: Any) -> Callable[..., Seen]:
+    """The same method with code of its own: `torch.compile` holds few graphs for one piece of code and refuses more."""
+    function = method.__func__
+    code = function.__code__.replace(co_name=f"{function.__name__}_{next(NUMBERS)}")
+    return MethodType(FunctionType(code, function.__globals__, closure=function.__closure__), method.__self__)
+
+
+NUMBERS = count()
+
+
 class FusedStep:
     """By one compiled graph; compiled again for every new size of its arguments."""
 
-    def __init__(self, owner: nn.Module, loss: str, optimizer: Adam, following: Following | None) -> None:
+    def __init__(
+        self, owner: nn.Module, loss: str, optimizer: Adam, following: Following | None, key: Hashable | None = None
+    ) -> None:
         self.method, self.optimizer, self.following = Method(owner, loss), optimizer, following
         own = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self.parameters = {name: p for name, p in self.method.named_parameters() if id(p) in own}
@@ -100,13 +130,19 @@ class FusedStep:
             copies = {id(p) for p in following.slow.parameters()}
             self.slow = {name: p for name, p in self.method.named_parameters() if id(p) in copies}
             self.fast = [names[id(p)] for p in following.fast.parameters()]
-        self.compiled: Callable[..., Seen] = torch.compile(self.graph, fullgraph=True, dynamic=False)
+        moved = self.parameters.keys() | self.slow.keys()
+        self.fixed = {name: p for name, p in self.method.named_parameters() if name not in moved}
+        known = None if key is None else GRAPHS.get((key, loss))
+        self.compiled: Callable[..., Seen] = known or torch.compile(fresh(self.graph), fullgraph=True, dynamic=False)
+        if key is not None:
+            GRAPHS[(key, loss)] = self.compiled
 
     @torch.no_grad()
     def __call__(self, *args: Any) -> Seen:
         state = [self.state_of(p) for p in self.parameters.values()]
         moments = [[s[name] for s in state] for name in ("step", "exp_avg", "exp_avg_sq")]
-        given = [{name: p.detach() for name, p in part.items()} for part in (self.parameters, self.slow)]
+        parts = (self.parameters, self.slow, self.fixed)
+        given = [{name: p.detach() for name, p in part.items()} for part in parts]
         (group,) = self.optimizer.param_groups
         settings = (group["lr"], *group["betas"], group["eps"])
         return self.compiled(*given, *moments, settings, args)
@@ -123,6 +159,7 @@ class FusedStep:
         self,
         parameters: dict[str, Tensor],
         slow: dict[str, Tensor],
+        fixed: dict[str, Tensor],
         steps: list[Tensor],
         means: list[Tensor],
         squares: list[Tensor],
@@ -132,7 +169,7 @@ class FusedStep:
         """What is compiled: everything is changed in place."""
 
         def loss_of(given: dict[str, Tensor]) -> tuple[Tensor, Seen]:
-            return functional_call(self.method, {**given, **slow}, args)  # type: ignore[no-any-return]
+            return functional_call(self.method, {**fixed, **slow, **given}, args)  # type: ignore[no-any-return]
 
         gradient, (loss, seen) = grad_and_value(loss_of, has_aux=True)(parameters)
         rate, b1, b2, eps = settings

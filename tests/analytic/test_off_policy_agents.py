@@ -33,6 +33,7 @@ from rlcore.agents.actor_critic import (
 from rlcore.data import Transitions
 from rlcore.errors import ConfigError, ShapeError
 from rlcore.nn.ensemble import Layers
+from rlcore.nn.steps import GRAPHS
 from rlcore.training import Agent
 
 SPACES = DataSpaces(1, 1, action_low=-2.0, action_high=2.0)
@@ -289,6 +290,30 @@ def test_compiled_steps_are_the_eager_ones(name: str) -> None:
     compiled.load_training_state(eager.training_state())
     for agent in (eager, compiled):
         agent.update(bandit(32, 11, seeds=2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sac", "cal-ql"])
+def test_agents_of_the_same_settings_share_a_graph_and_nothing_else(name: str) -> None:
+    """A second agent, with other weights, learns as its eager twin does, and the first one does not move with it."""
+    soft = replace(WSRL, networks=replace(SMALL, critics=3), critic_steps=2)
+    make: Any = {
+        "sac": lambda config, seed: SacRedq(SPACES, config, seed=seed),
+        "cal-ql": lambda config, seed: cal_ql(SPACES, CqlConfig(config, actions=2), seed=seed),
+    }[name]
+    first = make(replace(soft, compiled=True), 1)
+    first.update(bandit(32, 0))
+    before, graphs = [p.clone() for p in first.parameters()], len(GRAPHS)
+    second, eager = (make(replace(soft, compiled=compiled), 2) for compiled in (True, False))
+    for k in range(3):
+        for agent in (second, eager):
+            agent.update(bandit(32, k))
+    assert len(GRAPHS) == graphs
+    assert all(torch.equal(old, new) for old, new in zip(before, first.parameters(), strict=True))
+    for (key, one), two in zip(eager.named_parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}")
+    make(replace(soft, compiled=True, critic_rate=1e-2, target_rate=0.5), 1).update(bandit(32, 0))
+    assert len(GRAPHS) > graphs
 
 
 def test_bad_input_is_told() -> None:
