@@ -100,7 +100,7 @@ class Solution:
 
 @torch.no_grad()
 def solve(
-    game: PreferenceGame, method: Method, tolerance: float = 1e-10, *, limit: int = 100_000, every: int = 16
+    game: PreferenceGame, method: Method, tolerance: float = 1e-10, *, limit: int = 100_000, every: int = 8
 ) -> Solution:
     """Go on until every game is certified to be within `tolerance` of its equilibrium, or `limit` queries are spent.
 

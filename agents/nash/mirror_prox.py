@@ -19,6 +19,7 @@ from torch import Tensor
 from rlcore.agents.nash.method import Iterate, mirror_step
 from rlcore.checks import check_positive
 from rlcore.functional.games import PreferenceGame, equilibrium
+from rlcore.functional.games.regularised import scaled_sum
 
 
 def least_weight(beta: float | Tensor) -> float | Tensor:
@@ -51,10 +52,10 @@ class NashMp:
 
     def step(self, game: PreferenceGame, at: Iterate) -> Iterate:
         weight = least_weight(game.beta) if self.weight is None else self.weight
-        last, total = at.log_policy, game.beta + weight
-        mixed = game.mixture(last, weight)
-        half = torch.log_softmax(mixed + game.payoffs(last) / total, -1)
-        full = torch.log_softmax(mixed + game.payoffs(half) / total, -1)
+        last, rate = at.log_policy, 1.0 / (game.beta + weight)
+        mixed = game.mixture(last, weight)  # where both pulls lead, common to both steps
+        half = torch.softmax(scaled_sum(mixed, game.payoffs(last), rate), -1)
+        full = torch.log_softmax(scaled_sum(mixed, game.preference(half), rate), -1)
         return Iterate(full, last, at.step + 1, at.queries + 2)
 
 

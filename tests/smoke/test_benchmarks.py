@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 
-from rlcore.experiments.benchmark import cal_ql, clstd, q_learning, quadrature, sac, wsrl
+from rlcore.experiments.benchmark import cal_ql, clstd, nash, q_learning, quadrature, sac, wsrl
 from rlcore.experiments.benchmark.module_lists import ModuleListCalQl, ModuleListWsrl
 
 
@@ -84,3 +84,11 @@ def test_both_sides_of_cal_ql_train_and_act() -> None:
     found = cal_ql.trained(2, 1, width=8, rows=16, episodes=2)
     assert set(found) == {"rlcore", "d3rlpy"}
     assert all(0.0 <= share <= 1.0 for shares in found.values() for share in shares)
+
+
+def test_games_are_solved_side_by_side_and_one_by_one() -> None:
+    rows = nash.measure(games=40, actions=6, large=2000, rounds=1)
+    assert all(row["steps/s"] > 0.0 for row in rows)
+    reached = [float(row["largest KL"]) for row in rows if "largest KL" in row]
+    assert len(reached) == 4
+    assert max(reached) <= 1.1 * nash.TOLERANCE

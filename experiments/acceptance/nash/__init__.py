@@ -1,1 +1,4 @@
 """What Nash learning claims: the rows of `rlcore verify nash`, by part."""
+
+from rlcore.experiments.acceptance.nash import speed as speed
+from rlcore.experiments.acceptance.nash import tabular as tabular

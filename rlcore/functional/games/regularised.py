@@ -74,11 +74,11 @@ class PreferenceGame:
 
     def mixture(self, anchor: Tensor, weight: float | Tensor) -> Tensor:  # [..., n] -> [..., n]
         """(beta log mu + weight log anchor) / (beta + weight), not normalised: where both pulls together lead."""
-        return (self.beta * self.log_reference + weight * anchor) / (self.beta + weight)
+        return torch.lerp(self.log_reference, anchor, weight / (self.beta + weight))
 
     def proximal(self, payoffs: Tensor, anchor: Tensor, weight: float | Tensor) -> Tensor:  # [..., n] -> [..., n]
         """argmax over pi of <pi, payoffs> - beta KL(pi | mu) - weight KL(pi | anchor)."""
-        return torch.log_softmax(self.mixture(anchor, weight) + payoffs / (self.beta + weight), -1)
+        return torch.log_softmax(scaled_sum(self.mixture(anchor, weight), payoffs, 1.0 / (self.beta + weight)), -1)
 
     def anchored(self, anchor: Tensor, weight: float | Tensor) -> PreferenceGame:
         """The game with weight KL( | anchor) added to both pulls: of strength beta + weight, with another reference."""
@@ -118,6 +118,11 @@ class PreferenceGame:
         """Some of the games that lie side by side in the first dimension."""
         beta = self.beta if isinstance(self.beta, float | int) or self.beta.dim() < 2 else self.beta[games]
         return PreferenceGame(self.preference.select(games), self.log_reference[games], beta)
+
+
+def scaled_sum(x: Tensor, y: Tensor, scale: float | Tensor) -> Tensor:  # [..., n], [..., n] -> [..., n]
+    """x + scale y, in one pass where the scale is a number."""
+    return x + scale * y if isinstance(scale, Tensor) else torch.add(x, y, alpha=scale)
 
 
 def per_game(beta: float | Tensor) -> float | Tensor:
