@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import torch
 from torch import Tensor
 
-from rlcore.errors import ConfigError, DeviceError, NumericsError, ShapeError
+from rlcore.errors import ConfigError, DeviceError, NumericsError, RlcoreError, ShapeError
 
 
 def check_shape(name: str, value: Tensor, expected: tuple[int, ...]) -> None:
@@ -17,6 +18,30 @@ def check_shape(name: str, value: Tensor, expected: tuple[int, ...]) -> None:
         raise ShapeError(
             f"{name} must have shape {list(expected)}, got {list(value.shape)}; reshape it before the call"
         )
+
+
+def check_map(name: str, function: Callable[[Tensor], Tensor], x: Tensor, expected: tuple[int, ...]) -> None:
+    """Raise unless a user's function takes x and gives the expected shape."""
+    try:
+        found = function(x)
+    except RlcoreError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ShapeError(
+            f"{name} must take {x.dtype} {list(x.shape)} and give {list(expected)}, but failed: {reason}; fit it to "
+            "the data"
+        ) from error
+    if not isinstance(found, Tensor):
+        raise ShapeError(f"{name} must give a tensor {list(expected)}, got a {type(found).__name__}; convert it")
+    check_shape(name, found, expected)
+
+
+def check_tensors(**parts: object) -> None:
+    """Raise unless these are tensors."""
+    for name, part in parts.items():
+        if not isinstance(part, Tensor):
+            raise ShapeError(f"{name} must be a tensor, got a {type(part).__name__}; convert it with torch.as_tensor")
 
 
 def check_finite(name: str, value: Tensor) -> None:

@@ -17,7 +17,7 @@ from rlcore.agents.integral_rl.error_budget import ErrorBudget, error_budget
 from rlcore.agents.integral_rl.guard import Reason, RefusalError, Verdict, judge
 from rlcore.agents.integral_rl.improvement import KnownParts
 from rlcore.agents.integral_rl.policy_evaluation import Evaluation, evaluate_policy
-from rlcore.checks import check_not_negative, check_numbers, check_positive, check_shape
+from rlcore.checks import check_map, check_not_negative, check_numbers, check_positive, check_shape, check_tensors
 from rlcore.data import Windows
 from rlcore.errors import ShapeError
 from rlcore.functional.bases import Basis, StateMap, beside, curvature
@@ -66,6 +66,7 @@ class IntegralRl(Agent[Windows]):
         check_not_negative("discount_rate", config.discount_rate, "1/s")
         check_numbers("least_decrease", config.least_decrease)
         check_positive("largest_spread", config.largest_spread)
+        check_tensors(weights=weights)
         if weights.ndim < 1 or not weights.is_floating_point() or not bool(torch.isfinite(weights).all()):
             raise ShapeError(f"weights must be finite numbers [..., p], got {list(weights.shape)}")
         self.basis, self.known, self.rule, self.config, self.law = basis, known, rule, config, law
@@ -87,9 +88,11 @@ class IntegralRl(Agent[Windows]):
 
     def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:  # [L..., *, n] -> [L..., *, m]
         lead = self.weights.shape[:-1]
+        check_tensors(states=obs)
         if obs.shape[: len(lead)] != lead or obs.ndim <= len(lead):
             raise ShapeError(f"states must lead with the batch of problems, {list(lead)}, got {list(obs.shape)}")
-        action = self.known.improved_action(obs, self.basis.gradient(obs, self.weights))
+        x = obs.to(self.weights.dtype)
+        action = self.known.improved_action(x, self.basis.gradient(x, self.weights)).to(obs.dtype)
         if self.law is None:
             return action
         return torch.where(beside(self.improvements.unsqueeze(-1), obs) > 0, action, self.law(obs))
@@ -120,9 +123,9 @@ class IntegralRl(Agent[Windows]):
                     f"{name} must be {self.weights.dtype} on {self.weights.device} like the weights, got {part.dtype} "
                     f"on {part.device}; convert one of them with .to(...)"
                 )
-        check_shape(f"the basis at states {list(x.shape)}", self.basis(x), (*x.shape[:-1], p))
-        check_shape(f"state_cost at states {list(x.shape)}", self.known.state_cost(x), tuple(x.shape[:-1]))
-        check_shape(f"input_gain at states {list(x.shape)}", self.known.input_gain(x), (*x.shape[:-1], n, m))
+        check_map(f"the basis at states {list(x.shape)}", self.basis, x, (*x.shape[:-1], p))
+        check_map(f"state_cost at states {list(x.shape)}", self.known.state_cost, x, tuple(x.shape[:-1]))
+        check_map(f"input_gain at states {list(x.shape)}", self.known.input_gain, x, (*x.shape[:-1], n, m))
         check_shape("control_weight", self.known.control_weight, (*self.known.control_weight.shape[:-2], m, m))
 
     @torch.no_grad()
@@ -207,8 +210,9 @@ class IntegralRl(Agent[Windows]):
 
 
 def only_finite(windows: Windows, lead: int) -> tuple[Windows, Tensor]:
-    """Windows with 1 in place of what is not finite, and whether each problem [L...] was finite throughout."""
-    fine = torch.isfinite(windows.states).all(-1) & torch.isfinite(windows.actions).all(-1)
+    """Windows with 1 in place of what is not finite, or has no cost that is; and whether each problem [L...] was."""
+    largest = torch.finfo(windows.states.dtype).max ** 0.25
+    fine = ((windows.states.abs() < largest).all(-1)) & ((windows.actions.abs() < largest).all(-1))
     whole = fine.flatten(lead).all(-1)
     states, actions = (
         torch.where(fine.unsqueeze(-1), part, torch.ones_like(part)) for part in (windows.states, windows.actions)

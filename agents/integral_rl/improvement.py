@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from rlcore.checks import check_tensors
 from rlcore.errors import ConfigError, ShapeError
 from rlcore.functional.bases import StateMap, beside
 from rlcore.functional.saturation import saturated_action, saturated_cost
@@ -38,8 +39,11 @@ class KnownParts:
 
     def __post_init__(self) -> None:
         R = self.control_weight
-        if R.ndim < 2 or R.shape[-1] != R.shape[-2]:
-            raise ShapeError(f"control_weight must be [..., m, m], got {list(R.shape)}; give a scalar as [[r]]")
+        check_tensors(control_weight=R)
+        if R.ndim < 2 or R.shape[-1] != R.shape[-2] or not R.is_floating_point():
+            raise ShapeError(
+                f"control_weight must be floating [..., m, m], got {R.dtype} {list(R.shape)}; give a scalar as [[r]]"
+            )
         if not bool(torch.isfinite(R).all()) or not torch.allclose(R, R.mT):
             raise ConfigError(f"control_weight must be finite and symmetric, got {R.tolist()}; use (R + R') / 2")
         if not bool((torch.linalg.eigvalsh(R)[..., 0] > 0.0).all()):
@@ -70,6 +74,9 @@ class KnownParts:
 
 def linear_quadratic(b: Tensor, q: Tensor, r: Tensor) -> KnownParts:  # [L..., n, m], [L..., n, n], [L..., m, m]
     """The known parts of dx = (A x + B u) dt with cost rate x'Q x + u'R u, for one problem or a batch."""
+    check_tensors(b=b, q=q)
+    if b.ndim < 2 or q.ndim < 2 or q.shape[-2:] != (b.shape[-2],) * 2:
+        raise ShapeError(f"need B [..., n, m] and Q [..., n, n], got {list(b.shape)} and {list(q.shape)}")
     return KnownParts(
         state_cost=lambda x: ((x.unsqueeze(-2) @ beside(q.to(x), x, own=2)).squeeze(-2) * x).sum(-1),
         input_gain=lambda x: beside(b.to(x), x, own=2).expand(*x.shape[:-1], *b.shape[-2:]),

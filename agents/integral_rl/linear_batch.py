@@ -25,6 +25,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rlcore.checks import check_shape, check_tensors
 from rlcore.errors import ConfigError, ShapeError
 from rlcore.functional.bases import quadratic, symmetric
 from rlcore.functional.least_squares import LeastSquares, least_squares
@@ -63,11 +64,13 @@ class LinearBatch:
     quadrature: Quadrature  # on nodes [N]
 
     def __post_init__(self) -> None:
-        n, m = self.b.shape[-2:]
-        if self.b.ndim != 3 or self.q.shape[-2:] != (n, n) or self.r.shape[-2:] != (m, m):
+        check_tensors(b=self.b, q=self.q, r=self.r)
+        sizes = self.b.shape if self.b.ndim == 3 and self.b.is_floating_point() else (-1, -1, -1)
+        p, n, m = sizes
+        if self.q.shape != (p, n, n) or self.r.shape != (p, m, m) or not self.b.dtype == self.q.dtype == self.r.dtype:
             raise ShapeError(
-                f"need B [P, n, m], Q [P, n, n] and R [P, m, m], got {list(self.b.shape)}, {list(self.q.shape)} and "
-                f"{list(self.r.shape)}"
+                f"need B [P, n, m], Q [P, n, n] and R [P, m, m] of one dtype, got {list(self.b.shape)}, "
+                f"{list(self.q.shape)} and {list(self.r.shape)}"
             )
         if not bool((torch.linalg.eigvalsh(self.r)[:, 0] > 0.0).all()):
             raise ConfigError("R must be positive definite in every problem: every action must cost something")
@@ -76,6 +79,7 @@ class LinearBatch:
         """`steps` policy iterations from stabilising gains [P, m, n]; no step depends on a number."""
         if steps < 2:
             raise ConfigError(f"need at least 2 steps, to see the last change, got {steps}")
+        check_shape("gain", gain, tuple(self.b.mT.shape))
         inverse = torch.linalg.inv(self.r) @ self.b.mT  # R^-1 B'
         value = torch.zeros_like(self.q)
         for _ in range(steps):
@@ -88,6 +92,9 @@ class LinearBatch:
 
     def evaluate(self, states: Tensor, rate: Tensor) -> LeastSquares:  # [P, N, S, n], [P, n, n]
         """The value of the cost rate x'M x along the windows, as weights of `quadratic(n)`."""
+        (p, n), nodes = self.b.shape[:2], self.quadrature.weights.shape[-1]
+        if states.ndim != 4 or (*states.shape[:2], states.shape[3]) != (p, nodes, n):
+            raise ShapeError(f"the plant must give states [{p}, {nodes}, S, {n}], got {list(states.shape)}")
         spent = torch.einsum("pks,k->ps", forms(states, rate), self.quadrature.weights)
         basis = quadratic(states.shape[-1])
         return least_squares(basis(states[:, 0]) - basis(states[:, -1]), spent)

@@ -21,9 +21,9 @@ from torch.func import grad
 
 from rlcore.agents.integral_rl.agent import only_finite
 from rlcore.agents.integral_rl.improvement import KnownParts
-from rlcore.checks import check_integer, check_not_negative, check_positive
+from rlcore.checks import check_integer, check_map, check_not_negative, check_positive
 from rlcore.data import Windows
-from rlcore.errors import ConfigError, NumericsError
+from rlcore.errors import ConfigError, NumericsError, ShapeError
 from rlcore.functional.bases import StateMap
 from rlcore.functional.quadrature import Rule
 from rlcore.nn.gradients import per_sample_gradient, step_along
@@ -100,7 +100,8 @@ class NeuralIntegralRl(Agent[Windows]):
 
     @torch.no_grad()
     def update(self, batch: Windows) -> Metrics:
-        windows, finite = only_finite(batch, 0)
+        self.check(batch)
+        windows, finite = only_finite(batch.to(dtype=torch.float64), 0)
         if not bool(finite):
             raise NumericsError(
                 f"update {int(self.improvements) + 1}: the policy must keep the state finite, but a path left for "
@@ -127,6 +128,19 @@ class NeuralIntegralRl(Agent[Windows]):
             "train/spread": (deviation / integral.abs()).max(),
             "train/window_deviation": deviation.max(),
         }
+
+    def check(self, windows: Windows) -> None:
+        """Raise `ShapeError` unless windows, network and known parts fit each other."""
+        m = self.known.control_weight.shape[-1]
+        if windows.states.ndim != 3 or windows.actions.shape[-1] != m:
+            raise ShapeError(
+                f"need windows of one problem, states [W, N, n] and actions [W, N, {m}], got "
+                f"{list(windows.states.shape)} and {list(windows.actions.shape)}; gather all windows in W"
+            )
+        x = windows.states[:1, :1].double()
+        check_map("the network", self.network, x, (1, 1))
+        check_map("state_cost", self.known.state_cost, x, (1, 1))
+        check_map("input_gain", self.known.input_gain, x, (1, 1, x.shape[-1], m))
 
     def check_decrease(self, rows: Rows) -> None:
         """Raise unless V falls over the windows of the policy improved from it, by their cost at least if exact."""

@@ -23,7 +23,7 @@ from rlcore.agents.integral_rl.data_integrals import (
     value_change,
 )
 from rlcore.agents.integral_rl.value_iteration import ValueIterationConfig, stabilising_gain
-from rlcore.checks import check_integer, check_not_negative, check_shape
+from rlcore.checks import check_finite, check_integer, check_map, check_not_negative, check_shape, check_tensors
 from rlcore.data import Windows
 from rlcore.errors import ConfigError, NumericsError, ShapeError
 from rlcore.functional.bases import StateMap
@@ -78,6 +78,7 @@ class OffPolicyIntegralRl(Agent[Windows]):
         check_integer("iterations", config.iterations)
         if config.iterations < 1:
             raise ConfigError(f"iterations must be at least 1, got {config.iterations}")
+        check_tensors(control_weight=control_weight)
         R = control_weight.detach().double()
         if R.ndim != 2 or R.shape[0] != R.shape[1]:
             raise ShapeError(f"control_weight must be [m, m], got {list(R.shape)}; give a scalar as [[r]]")
@@ -88,7 +89,9 @@ class OffPolicyIntegralRl(Agent[Windows]):
         probe = torch.zeros(1, state_dim, dtype=torch.float64, device=R.device)
         p, shape = basis(probe).shape[-1], (len(R), actor(probe).shape[-1])
         if first is not None:
+            check_tensors(first=first)
             check_shape("first", first, shape)
+            check_finite("first", first)
         self.basis, self.actor, self.state_cost, self.rule, self.config = basis, actor, state_cost, rule, config
         self.register_buffer("control_weight", R.clone())
         self.register_buffer("weights", R.new_zeros(p))
@@ -109,6 +112,7 @@ class OffPolicyIntegralRl(Agent[Windows]):
         """Policy iteration on these windows, to the end; raises `NumericsError` and keeps the policy where it fails."""
         beta = self.config.discount_rate
         windows = batch.to(dtype=torch.float64)
+        self.check(windows)
         nodes = sample_nodes(windows, self.state_cost, self.actor, self.rule, beta)
         data = nodes.integrals(value_change(self.basis, windows, beta))
         check_windows(data)
@@ -142,6 +146,18 @@ class OffPolicyIntegralRl(Agent[Windows]):
             "train/condition": step.fit.condition,
             "train/residual": step.fit.residual.square().mean().sqrt(),
         }
+
+    def check(self, windows: Windows) -> None:
+        """Raise `ShapeError` unless windows and functions fit each other and the unknowns."""
+        x, (m, r) = windows.states[..., :1, :1, :], self.policy.shape
+        if windows.states.ndim != 3 or windows.actions.shape[-1] != m:
+            raise ShapeError(
+                f"need windows of one problem, states [W, N, n] and actions [W, N, {m}], got "
+                f"{list(windows.states.shape)} and {list(windows.actions.shape)}; gather all windows in W"
+            )
+        check_map("the basis", self.basis, x, (1, 1, len(self.weights)))
+        check_map("the actor", self.actor, x, (1, 1, r))
+        check_map("state_cost", self.state_cost, x, (1, 1))
 
     def keep_bounds(self, nodes: NodeValues, judged: Tensor, step: OffPolicyStep) -> dict[str, Tensor]:
         """The error bound of what was learned, into its buffers; nan for a rule without a prior."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from rlcore.checks import check_tensors
 from rlcore.data.batches import TensorBatch
 from rlcore.errors import ShapeError
 
@@ -23,11 +24,14 @@ class Windows(TensorBatch):
     actions: Tensor  # [..., W, N, m]
 
     def __post_init__(self) -> None:
+        check_tensors(times=self.times, states=self.states, actions=self.actions)
         if self.states.ndim < 3 or self.actions.ndim < 3 or self.actions.shape[:-1] != self.states.shape[:-1]:
             raise ShapeError(
                 f"states must be [..., W, N, n] and actions [..., W, N, m] with the same leading dimensions, got "
                 f"{list(self.states.shape)} and {list(self.actions.shape)}"
             )
+        if self.states.shape[-3] < 1:
+            raise ShapeError(f"need at least one window, got states {list(self.states.shape)}; gather some first")
         nodes, lead = self.states.shape[-2], self.states.shape[:-1]
         given = self.times.shape
         fits = 0 < len(given) <= len(lead) and all(a in (1, b) for a, b in zip(given[::-1], lead[::-1], strict=False))

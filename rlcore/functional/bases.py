@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from rlcore.errors import ConfigError
+from rlcore.errors import ConfigError, ShapeError
 
 StateMap = Callable[[Tensor], Tensor]  # [..., n] -> [..., *], each row by itself
 
@@ -51,13 +51,19 @@ class Monomials:
         self.powers = powers
 
     def __call__(self, x: Tensor) -> Tensor:  # [..., n] -> [..., p]
-        columns = x.unbind(-1)
+        columns = self.columns(x)
         return torch.stack([product(columns, power) for power in self.powers], dim=-1)
 
     def jacobian(self, x: Tensor) -> Tensor:  # [..., n] -> [..., p, n]
-        columns = x.unbind(-1)
+        columns = self.columns(x)
         rows = [torch.stack([slope(columns, power, k) for k in range(len(power))], -1) for power in self.powers]
         return torch.stack(rows, dim=-2)
+
+    def columns(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The components of the state, if there are as many as powers."""
+        if x.ndim == 0 or x.shape[-1] != len(self.powers[0]):
+            raise ShapeError(f"states must be [..., {len(self.powers[0])}] for this basis, got {list(x.shape)}")
+        return x.unbind(-1)
 
     def gradient(self, x: Tensor, weights: Tensor) -> Tensor:
         return torch.einsum("...pn,...p->...n", self.jacobian(x), beside(weights, x))

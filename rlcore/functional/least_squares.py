@@ -89,7 +89,9 @@ def least_squares(matrix: Tensor, target: Tensor) -> LeastSquares:  # [..., W, p
 
     Raises `ConfigError` for fewer rows than columns. A loss of rank is told by `rank` and raised by `check`.
     """
-    if matrix.ndim < 2 or target.ndim < 1 or target.shape[-1] != matrix.shape[-2]:
+    if not matrix.is_floating_point() or matrix.dtype != target.dtype:
+        raise ShapeError(f"matrix and target must be of one floating dtype, got {matrix.dtype} and {target.dtype}")
+    if matrix.ndim < 2 or target.ndim < 1 or target.shape[-1] != matrix.shape[-2] or not fits(matrix, target):
         raise ShapeError(f"need a matrix [..., W, p] and a target [..., W], got {list(matrix.shape)} and "
                          f"{list(target.shape)}")  # fmt: skip
     rows, columns = matrix.shape[-2:]
@@ -105,6 +107,12 @@ def least_squares(matrix: Tensor, target: Tensor) -> LeastSquares:  # [..., W, p
     solution = torch.linalg.solve_triangular(triangle, inside, upper=True).squeeze(-1) / scale
     residual = target - (matrix @ solution.unsqueeze(-1)).squeeze(-1)
     return LeastSquares(solution, residual, orthogonal, triangle, scale)
+
+
+def fits(matrix: Tensor, target: Tensor) -> bool:  # [..., W, p], [..., W]
+    """Whether the leading dimensions broadcast."""
+    pairs = zip(matrix.shape[-3::-1], target.shape[-2::-1], strict=False)
+    return all(1 in (a, b) or a == b for a, b in pairs)
 
 
 def singular_values(matrix: Tensor) -> Tensor:  # [..., p, p] -> [..., p]

@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlcore.checks import check_positive
-from rlcore.errors import ConfigError
+from rlcore.checks import check_positive, check_tensors
+from rlcore.errors import ConfigError, ShapeError
 from rlcore.functional.linear_flow import matrix_exponential
 from rlcore.simulation.policy import Policy
 
@@ -54,10 +54,17 @@ class LinearPaths:
     """
 
     def __init__(self, a: Tensor, b: Tensor) -> None:
+        check_tensors(a=a, b=b)
+        if a.ndim < 2 or b.ndim < 2 or not a.shape[-2] == a.shape[-1] == b.shape[-2] or a.dtype != b.dtype:
+            raise ShapeError(f"need A [..., n, n] and B [..., n, m] of one dtype, got {list(a.shape)}, {list(b.shape)}")
         self.a, self.b = a, b
 
     def at(self, policy: Policy, start: Tensor, times: Tensor) -> Tensor:
         n = self.a.shape[-1]
+        if start.shape[-1] != n or start.dtype != self.a.dtype:
+            raise ShapeError(
+                f"starts must be {self.a.dtype} [..., S, {n}] like A, got {start.dtype} {list(start.shape)}"
+            )
         unit = torch.eye(n, dtype=start.dtype, device=start.device).expand(*start.shape[:-2], n, n)
         rows = policy.act(unit)  # -K' [..., n, m]
         if not torch.allclose(policy.act(-2.0 * unit), -2.0 * rows, rtol=1e-9, atol=1e-9, equal_nan=True):
@@ -113,6 +120,8 @@ class SmoothPaths:
         while sweeps < SWEEPS:
             sweeps += 1
             slopes = self.velocity(states, policy.act(states))
+            if slopes.shape != states.shape:
+                raise ShapeError(f"velocity must give {list(states.shape)}, as the states, got {list(slopes.shape)}")
             after = x.unsqueeze(-2) + inside @ slopes
             size = after.abs().amax((-2, -1))
             settled = (after - states).abs().amax((-2, -1)) <= tolerance * size

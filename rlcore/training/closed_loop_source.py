@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlcore.checks import check_finite, check_integer, check_positive
+from rlcore.checks import check_finite, check_integer, check_positive, check_tensors
 from rlcore.data import Windows
 from rlcore.errors import ConfigError, ShapeError
 from rlcore.simulation.closed_loop import Paths
@@ -36,11 +36,21 @@ class ClosedLoopSource(Source[Windows]):
     ) -> None:
         check_positive("window", window, "s")
         check_integer("count", count)
+        check_tensors(starts=starts)
         if starts.ndim < 2 or not starts.is_floating_point() or count < 1:
             raise ShapeError(f"need starts [..., S, n] and count >= 1, got {list(starts.shape)} and {count}")
         check_finite("starts", starts)
-        places = torch.linspace(0.0, 1.0, nodes, dtype=torch.float64) if isinstance(nodes, int) else nodes.double()
-        if len(places) < 2 or float(places[0]) != 0.0 or float(places[-1]) != 1.0 or bool((places.diff() <= 0).any()):
+        if not isinstance(nodes, int):
+            check_tensors(nodes=nodes)
+        even = isinstance(nodes, int)
+        places = torch.linspace(0.0, 1.0, max(nodes, 0), dtype=torch.float64) if even else nodes.double()
+        if (
+            places.ndim != 1
+            or len(places) < 2
+            or float(places[0]) != 0.0
+            or float(places[-1]) != 1.0
+            or bool((places.diff() <= 0).any())
+        ):
             raise ConfigError(f"nodes must be a number >= 2, or rise from 0 to 1, got {nodes}")
         self.paths, self.starts, self.stand, self.count_of_windows = paths, starts, starts, count
         self.window, self.continuing, self.places = window, continuing, places.to(starts.device)

@@ -8,12 +8,13 @@ rounding whatever its nodes, and the input is known wherever it is sampled.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from rlcore.checks import check_not_negative
+from rlcore.checks import check_not_negative, check_tensors
 from rlcore.data import Windows
 from rlcore.errors import ConfigError, ShapeError
 from rlcore.simulation.closed_loop import SmoothPaths
@@ -42,9 +43,11 @@ class ExcitedSource(Source[Windows]):
         amplitude: float = 1.0,
     ) -> None:
         check_not_negative("amplitude", amplitude)
+        check_tensors(starts=starts)
         if starts.ndim != 2 or not starts.is_floating_point():
             raise ShapeError(f"starts must be [S, n], got {starts.dtype} {list(starts.shape)}")
-        if len(frequencies) < action_dim or len(set(frequencies)) < len(frequencies) or min(frequencies) <= 0.0:
+        positive = all(0.0 < frequency < math.inf for frequency in frequencies)
+        if len(frequencies) < max(action_dim, 1) or len(set(frequencies)) < len(frequencies) or not positive:
             raise ConfigError(
                 f"need a positive frequency for each of {action_dim} actions, none twice, got {frequencies}"
             )

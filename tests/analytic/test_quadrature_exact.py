@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from functools import partial
 
+import mpmath as mp
 import numpy as np
 import pytest
 import torch
@@ -115,6 +116,64 @@ def test_squared_exponential_limits():
     torch.testing.assert_close(found.weights, dense.weights, rtol=1e-10, atol=0.0)
     torch.testing.assert_close(found.variance, dense.variance, rtol=1e-8, atol=0.0)
     torch.testing.assert_close(found.log_likelihood(nodes.exp()), dense.log_likelihood(nodes.exp()))
+
+
+def squared_exponential_oracle(
+    scale: float, nodes: list[float], noise: float, degrees: int
+) -> tuple[list[mp.mpf], mp.mpf]:
+    """Weights and variance on [0, 1] by the saddle-point system in 80 digits."""
+    with mp.workdps(80):
+        ell, n = mp.mpf(scale), len(nodes)
+        t, root = [mp.mpf(node) for node in nodes], mp.sqrt(2) * mp.mpf(scale)
+        system = mp.matrix(n + degrees, n + degrees)
+        for i in range(n):
+            for j in range(n):
+                system[i, j] = mp.exp(-(((t[i] - t[j]) / ell) ** 2) / 2) + (mp.mpf(noise) if i == j else 0)
+            for k in range(degrees):
+                system[i, n + k] = system[n + k, i] = t[i] ** k
+        z = [ell * mp.sqrt(mp.pi / 2) * (mp.erf((1 - s) / root) + mp.erf(s / root)) for s in t]
+        target = mp.matrix(z + [mp.mpf(1) / (k + 1) for k in range(degrees)])
+        found = mp.lu_solve(system, target)
+        total = mp.sqrt(2 * mp.pi) * ell * mp.erf(1 / root) + 2 * ell**2 * mp.expm1(-1 / (2 * ell**2))
+        return list(found[:n]), total - mp.fdot(found, target)
+
+
+@pytest.mark.parametrize(("scale", "noise", "degrees", "accuracy"), [
+    (0.4, 0.0, 2, 1e-10),
+    (5.0, 0.0, 1, 1e-4),
+    (5.0, 0.0, 3, 1e-6),
+    (1.0, 1e-6, 0, 1e-9),
+    (1.0, 1e-6, 2, 1e-9),
+])  # fmt: skip
+def test_squared_exponential_with_noise_or_an_unknown_mean(scale, noise, degrees, accuracy):
+    """A long scale leaves few digits beside a mean: its powers are taken out of the features in closed form."""
+    nodes = torch.linspace(0.0, 1.0, 8, dtype=DOUBLE)
+    weights, variance = squared_exponential_oracle(scale, nodes.tolist(), noise, degrees)
+    found = SquaredExponential(scale, degrees - 1 if degrees else None, noise).at(nodes)
+    assert found.weights.tolist() == pytest.approx([float(w) for w in weights], rel=accuracy)
+    assert float(found.variance) == pytest.approx(float(variance), rel=10.0 * accuracy, abs=0.0)
+
+
+@pytest.mark.parametrize(("order", "count", "accuracy"), [(3, 2, 1e-8), (3, 4, 1e-9), (4, 3, 1e-6), (4, 5, 1e-8)])
+def test_the_scale_on_few_nodes_of_a_window_much_shorter_than_the_length_scale(order, count, accuracy):
+    """y'K^-1 y by the covariance of sixty digits, at l = 10^4 T."""
+    nodes = torch.linspace(0.0, 1.0, count, dtype=DOUBLE)
+    values = torch.cos(2.0 * nodes) + 0.4
+    with mp.workdps(120):
+        rate, p = mp.sqrt(2 * order + 1) / 10**4, order
+        terms = [
+            mp.mpf(math.factorial(p) * math.factorial(p + i) * 2 ** (p - i))
+            / (math.factorial(2 * p) * math.factorial(i) * math.factorial(p - i))
+            for i in range(p + 1)
+        ]
+
+        def covariance(s: float, t: float) -> mp.mpf:
+            x = rate * abs(mp.mpf(s) - mp.mpf(t))
+            return mp.exp(-x) * mp.fsum(term * x ** (p - i) for i, term in enumerate(terms))
+
+        matrix = mp.matrix([[covariance(s, t) for t in nodes.tolist()] for s in nodes.tolist()])
+        exact = float(mp.fdot(values.tolist(), mp.lu_solve(matrix, mp.matrix(values.tolist()))))
+    assert float(Matern(order, 1e4).at(nodes).energy(values)) == pytest.approx(exact, rel=accuracy)
 
 
 @pytest.mark.parametrize("degree", range(5))

@@ -70,13 +70,23 @@ def test_windows_masks_and_values(rule):
         ({"observed": few}, ConfigError, "observed nodes, got a window with 1"),
         ({"observed": few.double()}, ShapeError, "must be a bool tensor"),
         ({"observed": few[:5]}, ShapeError, "must be a bool tensor"),
+        ({"observed": few.tolist()}, ShapeError, "must be a bool tensor .*, got a list"),
+        ({"start": "0"}, ConfigError, "start must be a number"),
+        ({"end": math.inf}, NumericsError, "end must be finite"),
     ]
     for arguments, error, message in cases:
         with pytest.raises(error, match=message):
             rule.at(NODES, **arguments)
+    three, two = NODES.repeat(3, 1), torch.ones(2, 9, dtype=torch.bool)
+    for arguments in ({"observed": two}, {"start": torch.zeros(2)}, {"end": torch.ones(2)}):
+        with pytest.raises(ShapeError, match=r"must fit times \[3\] in their leading dimensions"):
+            rule.at(three, **arguments)
+    with pytest.raises(ShapeError, match=r"values \[2\] must fit the weights \[3\]"):
+        rule.at(three).integral(torch.ones(2, 9, dtype=torch.float64))
     found = rule.at(NODES)
-    with pytest.raises(ShapeError, match="one for each node"):
-        found.integral(NODES[:-1])
+    for values in (NODES[:-1], NODES.tolist(), NODES.numpy()):
+        with pytest.raises(ShapeError, match="one for each node"):
+            found.integral(values)
     for bad in (math.nan, math.inf):
         values = NODES.repeat(3, 1)
         values[1, 4] = bad
@@ -132,7 +142,9 @@ def test_too_few_nodes_for_the_mean():
     lambda: SquaredExponential(0.01).at(NODES),
     lambda: SquaredExponential(1.0).at(torch.linspace(0.0, 1.0, 33, dtype=torch.float64)),
     lambda: gauss_legendre(0),
+    lambda: SquaredExponential(5.0, mean_degree=1).at(torch.linspace(0.0, 1.0, 12, dtype=torch.float64)),
     lambda: gauss_legendre(3, 1.0, 1.0),
+    lambda: gauss_legendre(3, 0.0, math.inf),
     lambda: clenshaw_curtis(1),
     lambda: ByPattern(Trapezoid(), tolerance=-1.0),
     lambda: dense_quadrature(MaternKernel(4, 10.0), torch.linspace(0.0, 1.0, 65, dtype=torch.float64)),
@@ -145,3 +157,9 @@ def test_settings(make):
         make()
     assert "got" in str(caught.value) or ";" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_batch_of_length_scales_must_fit_the_windows():
+    for rule in (Matern(1, torch.ones(2)), SquaredExponential(torch.ones(2))):
+        with pytest.raises(ShapeError, match=r"length_scale \[2\] must fit times \[3\]"):
+            rule.at(NODES.repeat(3, 1))

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlcore.checks import check_integer
+from rlcore.checks import check_integer, check_numbers
 from rlcore.errors import ConfigError
 from rlcore.functional.quadrature.nodes import End, Quadrature, check_nodes, over_patterns
 
@@ -114,5 +114,6 @@ def check_free(count: int, least: int, start: float, end: float) -> None:
     check_integer("the number of nodes", count)
     if count < least:
         raise ConfigError(f"the rule needs at least {least} nodes, got {count}")
+    check_numbers("start and end", start, end)
     if not end > start:
         raise ConfigError(f"end must lie after start, got [{start}, {end}]")

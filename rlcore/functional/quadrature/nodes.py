@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlcore.checks import check_finite
+from rlcore.checks import check_finite, check_real
 from rlcore.errors import ConfigError, NumericsError, ShapeError
 
 End = Tensor | float | None
@@ -88,8 +88,9 @@ class Quadrature:
     def kept(self, values: Tensor) -> Tensor:  # [..., N]
         """One value for each node that was observed, and 0 at the others."""
         count = self.weights.shape[-1]
-        if values.ndim == 0 or values.shape[-1] != count:
-            raise ShapeError(f"values must be [..., {count}], one for each node, got {list(values.shape)}")
+        if not isinstance(values, Tensor) or values.ndim == 0 or values.shape[-1] != count:
+            raise ShapeError(f"values must be a tensor [..., {count}], one for each node, got {describe(values)}")
+        check_broadcast("values", values.shape, "the weights", self.weights.shape)
         return values if self.observed is None else torch.where(self.observed, values, 0.0)
 
     def refuse(self, values: Tensor) -> None:
@@ -133,29 +134,44 @@ def check_nodes(
             f"times must rise strictly, got {float(times[(*where[:-1], where[-1])])} before "
             f"{float(times[(*where[:-1], where[-1] + 1)])} at index {where}; sort the nodes and drop the repeated ones"
         )
-    first = times[..., :1] if start is None else column(start, times)
-    last = times[..., -1:] if end is None else column(end, times)
-    for name, value in (("start", first), ("end", last)):
-        check_finite(name, value)
+    first = times[..., :1] if start is None else column("start", start, times)
+    last = times[..., -1:] if end is None else column("end", end, times)
     if bool((first > times[..., :1]).any()) or bool((last < times[..., -1:]).any()):
         raise ConfigError("start and end must enclose the nodes; widen the window or drop the nodes outside")
     if observed is not None:
-        if observed.dtype != torch.bool or observed.shape[-1] != count:
+        mask = isinstance(observed, Tensor) and observed.dtype == torch.bool and observed.ndim > 0
+        if not mask or observed.shape[-1] != count:
             raise ShapeError(f"observed must be a bool tensor [..., {count}], got {describe(observed)}")
+        check_broadcast("observed", observed.shape, "times", times.shape)
         fewest = int(observed.sum(-1).min())
         if fewest < least:
             raise ConfigError(f"the rule needs at least {least} observed nodes, got a window with {fewest}")
     return first, last
 
 
-def column(value: Tensor | float, times: Tensor) -> Tensor:  # [...] -> [..., 1]
+def column(name: str, value: Tensor | float, times: Tensor) -> Tensor:  # [...] -> [..., 1]
     """An end of the window beside the nodes."""
-    return torch.as_tensor(value, dtype=times.dtype, device=times.device).unsqueeze(-1)
+    if not isinstance(value, Tensor):
+        check_real(name, value)
+    found = torch.as_tensor(value, dtype=times.dtype, device=times.device).unsqueeze(-1)
+    check_broadcast(name, found.shape, "times", times.shape)
+    check_finite(name, found)
+    return found
+
+
+def check_broadcast(name: str, shape: tuple[int, ...], beside: str, other: tuple[int, ...]) -> None:
+    """Raise unless the dimensions before the last one fit each other."""
+    fits = all(1 in (a, b) or a == b for a, b in zip(shape[-2::-1], other[-2::-1], strict=False))
+    if not fits:
+        raise ShapeError(
+            f"{name} {list(shape[:-1])} must fit {beside} {list(other[:-1])} in their leading dimensions; expand one "
+            "of them, or give it a dimension of size 1"
+        )
 
 
 def describe(value: object) -> str:
-    """Type and shape of what came."""
-    return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else repr(value)
+    """Type and shape of what came, in one line."""
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
 def over_patterns(weigh: Callable[[Tensor], Tensor], times: Tensor, observed: Tensor | None) -> Tensor:

@@ -20,7 +20,7 @@ from rlcore.checks import check_integer, check_not_negative, check_positive
 from rlcore.errors import ConfigError, NumericsError
 from rlcore.functional.quadrature.log_scale import differentiable
 from rlcore.functional.quadrature.markov import matern_prior, wiener_prior
-from rlcore.functional.quadrature.nodes import End, Quadrature, check_nodes
+from rlcore.functional.quadrature.nodes import End, Quadrature, check_broadcast, check_nodes
 from rlcore.functional.quadrature.square_root import SquareRootFilter
 from rlcore.functional.quadrature.squared_exponential import squared_exponential
 
@@ -46,7 +46,7 @@ class Matern:
         """Weights and variance on nodes [..., N] over [start, end]; see `Rule`."""
         first, last = check_nodes(times, start, end, observed, least=max(2, coefficients(self.mean_degree)))
         prior = matern_prior(self.order, self.mean_degree)
-        scale = torch.as_tensor(self.length_scale, dtype=torch.float64, device=times.device)
+        scale = beside_windows(self.length_scale, times)
 
         def solve(length: Tensor) -> Quadrature:
             rate = math.sqrt(2.0 * self.order + 1.0) / length
@@ -117,7 +117,7 @@ class SquaredExponential:
         """As `Matern.at`, in O(N^3)."""
         degrees = coefficients(self.mean_degree)
         first, last = check_nodes(times, start, end, observed, least=max(2, degrees))
-        scale = torch.as_tensor(self.length_scale, dtype=torch.float64, device=times.device)
+        scale = beside_windows(self.length_scale, times)
 
         def solve(length: Tensor) -> Quadrature:
             return squared_exponential(length.to(times.dtype), times, first, last, observed, self.noise, degrees)
@@ -128,6 +128,13 @@ class SquaredExponential:
 def coefficients(degree: int | None) -> int:
     """How many a polynomial mean has."""
     return 0 if degree is None else degree + 1
+
+
+def beside_windows(length_scale: float | Tensor, times: Tensor) -> Tensor:  # -> [...]
+    """The length scale in float64, if it fits the windows."""
+    scale = torch.as_tensor(length_scale, dtype=torch.float64, device=times.device)
+    check_broadcast("length_scale", (*scale.shape, 1), "times", times.shape)
+    return scale
 
 
 def check_order(order: int, what: str) -> None:

@@ -30,6 +30,9 @@ from rlcore.functional.quadrature.markov import MarkovPrior, transitions, triang
 
 FEW = 24
 """Nodes up to which one chunk is the quickest."""
+LEAD = 3.0
+"""Mean steps from the window back to the state whose prior is used: with fewer the first values are known too well
+beside it for y'K^-1 y to keep its digits, with more the weights lose some."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +84,7 @@ class SquareRootFilter:
         self.error = torch.where(self.seen, noise.to(times.dtype).sqrt(), 1.0)  # a value that is not seen is noise
         self.known = self.seen & (noise == 0.0)  # then l itself is
         S = torch.zeros_like(self.B[0])
-        before, S[0] = self.begin(prior, (nodes[..., -1] - nodes[..., 0]) * rate.double() / self.count)
+        before, S[0] = self.begin(prior, LEAD * (nodes[..., -1] - nodes[..., 0]) * rate.double() / self.count)
         self.found = self.filter(S)
         if len(S) > 1:  # from where the chain says, and then from where that pass arrives, as exact as node by node
             self.found = self.filter(torch.cat([S[:1], self.chain(self.found)]))
@@ -98,7 +101,7 @@ class SquareRootFilter:
         return x.reshape(*batch, -1, self.length, *rest).movedim((-trailing, -trailing - 1), (0, 1))
 
     def begin(self, prior: MarkovPrior, step: Tensor) -> tuple[Tensor, Tensor]:
-        """The state at the start of the window from that a step earlier, and a factor of the covariance it has then.
+        """The state at the window's start from that some steps earlier, and a factor of the covariance it then has.
 
         Given that earlier state all is regular, whatever its prior: even the first value keeps some variance.
         """

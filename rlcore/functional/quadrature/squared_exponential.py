@@ -23,6 +23,8 @@ from rlcore.functional.quadrature.nodes import Quadrature
 
 STEEPEST = 1e4
 """Most of sum |w| / T: beyond it neither the weights nor their sum have digits to spare, as from 33 even nodes on."""
+SMALLEST = 1e-12
+"""Least size of the last feature that the nodes resolve where the mean is free: its complement mixes the columns."""
 LARGEST = 400
 """Most features: windows beyond some 20 length scales need more than a power series can give."""
 
@@ -39,10 +41,16 @@ def squared_exponential(
     seen = torch.ones_like(times, dtype=torch.bool) if observed is None else observed
     reach = half / scale
     terms = feature_count(float(reach.max()), count)
+    smallest = float(reach.min()) ** (count - 1) / math.sqrt(math.factorial(count - 1))  # of what the nodes resolve
+    if degrees > 0 and smallest + math.sqrt(noise) < SMALLEST:
+        raise NumericsError(
+            f"{count} nodes on a window of {2.0 * float(reach.min()):.3g} length scales leave no digits beside a "
+            "polynomial mean; take mean_degree=None, fewer nodes or a shorter length scale, or IntegratedWiener"
+        )
     points, shares = (torch.as_tensor(part).to(times) for part in np.polynomial.legendre.leggauss(terms + 16))
-    target = half * (features(reach * points, terms) * shares.unsqueeze(-1)).sum(-2)  # [..., terms]
-    rows = (features((times - middle) / scale, terms) * seen.unsqueeze(-1)).mT  # [..., terms, N]
-    error = torch.where(seen, math.sqrt(noise), 1.0).to(times)  # a value that is not seen is noise
+    target = half * (features(reach * points, terms, degrees) * shares.unsqueeze(-1)).sum(-2)  # [..., terms]
+    rows = (features((times - middle) / scale, terms, degrees) * seen.unsqueeze(-1)).mT  # [..., terms, N]
+    error = torch.where(seen, times.new_tensor(math.sqrt(noise)), 1.0)  # a value that is not seen is noise
     rows = torch.cat([rows, torch.diag_embed(error).expand(*rows.shape[:-2], count, count)], -2)
     target = torch.nn.functional.pad(target, (0, count))
     fixing, free, fixed = polynomial_mean((times - middle) / half, seen, half, degrees)
@@ -90,11 +98,23 @@ def polynomial_mean(x: Tensor, seen: Tensor, half: Tensor, degrees: int) -> tupl
     return Q[..., :degrees], Q[..., degrees:], fixed
 
 
-def features(x: Tensor, terms: int) -> Tensor:  # [..., N] -> [..., N, terms]
-    """exp(-x^2 / 2) x^k / sqrt(k!) for k below `terms`."""
+def features(x: Tensor, terms: int, degrees: int = 0) -> Tensor:  # [..., N] -> [..., N, terms]
+    """exp(-x^2 / 2) x^k / sqrt(k!) for k below `terms`, less the powers of x below `degrees`.
+
+    Weights that integrate those powers exactly do not notice; subtracted later they would take the digits with them.
+    """
     roots = torch.arange(1, terms, dtype=x.dtype, device=x.device).sqrt()
     ratios = torch.cat([torch.exp(-0.5 * x**2).unsqueeze(-1), x.unsqueeze(-1) / roots], -1)
-    return ratios.cumprod(-1)
+    found = ratios.cumprod(-1)
+    for k in range(degrees):
+        found[..., k] = exponential_tail(-0.5 * x**2, (degrees - k + 1) // 2) * x**k / math.sqrt(math.factorial(k))
+    return found
+
+
+def exponential_tail(s: Tensor, first: int, terms: int = 24) -> Tensor:
+    """The exponential series of s <= 0 from the power `first` on."""
+    powers = [s**j / float(math.factorial(j)) for j in range(first + terms)]
+    return torch.where(s > -1.0, sum(powers[first:]), s.exp() - sum(powers[:first]))
 
 
 def feature_count(reach: float, nodes: int) -> int:
