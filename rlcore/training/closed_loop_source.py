@@ -40,17 +40,13 @@ class ClosedLoopSource(Source[Windows]):
         if starts.ndim < 2 or not starts.is_floating_point() or count < 1:
             raise ShapeError(f"need starts [..., S, n] and count >= 1, got {list(starts.shape)} and {count}")
         check_finite("starts", starts)
-        if not isinstance(nodes, int):
+        if isinstance(nodes, int):
+            places = torch.linspace(0.0, 1.0, max(nodes, 0), dtype=torch.float64)
+        else:
             check_tensors(nodes=nodes)
-        even = isinstance(nodes, int)
-        places = torch.linspace(0.0, 1.0, max(nodes, 0), dtype=torch.float64) if even else nodes.double()
-        if (
-            places.ndim != 1
-            or len(places) < 2
-            or float(places[0]) != 0.0
-            or float(places[-1]) != 1.0
-            or bool((places.diff() <= 0).any())
-        ):
+            places = nodes.double()
+        whole = places.ndim == 1 and len(places) > 1 and places[[0, -1]].tolist() == [0.0, 1.0]
+        if not whole or bool((places.diff() <= 0).any()):
             raise ConfigError(f"nodes must be a number >= 2, or rise from 0 to 1, got {nodes}")
         self.paths, self.starts, self.stand, self.count_of_windows = paths, starts, starts, count
         self.window, self.continuing, self.places = window, continuing, places.to(starts.device)

@@ -154,7 +154,7 @@ def test_squared_exponential_with_noise_or_an_unknown_mean(scale, noise, degrees
     assert float(found.variance) == pytest.approx(float(variance), rel=10.0 * accuracy, abs=0.0)
 
 
-@pytest.mark.parametrize(("order", "count", "accuracy"), [(3, 2, 1e-8), (3, 4, 1e-9), (4, 3, 1e-6), (4, 5, 1e-8)])
+@pytest.mark.parametrize(("order", "count", "accuracy"), [(3, 2, 1e-10), (3, 4, 1e-9), (4, 2, 1e-4), (4, 3, 1e-7)])
 def test_the_scale_on_few_nodes_of_a_window_much_shorter_than_the_length_scale(order, count, accuracy):
     """y'K^-1 y by the covariance of sixty digits, at l = 10^4 T."""
     nodes = torch.linspace(0.0, 1.0, count, dtype=DOUBLE)
