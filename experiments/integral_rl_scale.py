@@ -157,7 +157,7 @@ def draw(path: Path, error: Tensor, bound: Tensor, sizes: list[int], rates: list
     low, high = float(error[shown].min()), float(bound[shown].max())
     left.plot([low, high], [low, high], color=MUTED, linestyle=(0, (2, 2)), linewidth=1.1)
     left.annotate("error = bound", (low, low), (14, -3), textcoords="offset points", color=MUTED)
-    set_titles(right, "Problems per second", "iterations and bounds", "problems side by side", "1 / s")
+    set_titles(right, "Problems per second", "iterations and bounds", "problems side by side", "problems per second")
     right.plot(sizes, rates, marker="o", markersize=4, color=PALETTE[0])
     for axes in (left, right):
         axes.set_xscale("log")
