@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlcore.agents.actor_critic import Cql, CqlConfig, SacConfig
+from rlcore.agents.actor_critic import Cql, CqlConfig, SacConfig, check_data
 from rlcore.agents.actor_critic.diagnostics import diagnose
 from rlcore.data import Transitions
 from rlcore.experiments.offline_tasks import OfflineTask
@@ -77,6 +77,7 @@ def arms_of(study: Study) -> dict[str, Arm]:
 def pretrain(task: OfflineTask, study: Study, seed: int, recorder: Recorder) -> tuple[Cql, Transitions]:
     """The offline agent after its updates, and a few of the rows to watch it by; the data end with this function."""
     data, streams = task.data(), Streams(seed)
+    check_data(data, task.spaces)
     agent = Cql(task.spaces, study.offline, seed=seed, seeds=task.seeds)
     source = DatasetSource(data, study.minibatch, generator=streams["offline"], seeds=task.seeds, counted=True)
     recorder.train(

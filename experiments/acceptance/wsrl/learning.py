@@ -7,6 +7,7 @@ from functools import cache
 import torch
 
 from rlcore.experiments import wsrl_point_maze
+from rlcore.experiments.benchmark import cal_ql
 from rlcore.reporting.acceptance import Measurement, at_least, row
 
 SYSTEM = "wsrl"
@@ -37,3 +38,18 @@ def q_falls() -> Measurement:
 @row(SYSTEM, "L8", "share of arrivals at the end, K = 5000 minus RLPD after as many steps", ">= -.05", slow=True)
 def beside_rlpd() -> Measurement:
     return at_least(study()["K = 5000/end"] - study()["RLPD/end"], -0.05)
+
+
+@row(
+    SYSTEM,
+    "L11",
+    "share of arrivals after 800 updates of Cal-QL on the same batches, 5 seeds: ours beside d3rlpy's",
+    ">= -.05",
+    slow=True,
+    needs="d3rlpy",
+)
+def beside_d3rlpy() -> Measurement:
+    torch.set_num_threads(1)
+    found = {name: sum(shares) / len(shares) for name, shares in cal_ql.trained(800, 5).items()}
+    difference = found["rlcore"] - found["d3rlpy"]
+    return Measurement(">= -0.05", f"{found['rlcore']:.2f} - {found['d3rlpy']:.2f}", difference >= -0.05)
