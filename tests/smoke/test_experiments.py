@@ -24,6 +24,7 @@ from rlcore.experiments import (
     nash_matrix,
     pendulum,
     pendulum_hjb,
+    preference_losses,
     quadrature_rates,
     time_step_sweep,
     wsrl_ablations,
@@ -135,8 +136,13 @@ EVALUATION: dict[str, tuple[Any, Any]] = {
         nash_matrix,
         nash_matrix.Config(games=2, actions=4, betas=(0.1, 1.0), queries=60, sizes=(3, 5), level=1e-4),
     ),
+    "preference_losses": (
+        preference_losses,
+        preference_losses.Config(outcomes=8, points=5, small=3, pairs=(100, 1000), draws=2),
+    ),
     "pendulum_hjb": (
         pendulum_hjb,
+        preference_losses,
         pendulum_hjb.Config(training=replace(SHORT, dt=0.05), fine_dt=0.05, seconds=2.0, cells=9),
     ),
     "time_step_sweep": (

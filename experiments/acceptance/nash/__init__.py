@@ -1,4 +1,5 @@
 """What Nash learning claims: the rows of `rlcore verify nash`, by part."""
 
+from rlcore.experiments.acceptance.nash import alignment as alignment
 from rlcore.experiments.acceptance.nash import speed as speed
 from rlcore.experiments.acceptance.nash import tabular as tabular

@@ -1,6 +1,12 @@
 """f-divergences: f, slope, inverse slope and conjugate of each, under one convention and without overflow."""
 
-from rlcore.functional.divergence.base import Divergence, clipped_exponential, exponential_difference, kl
+from rlcore.functional.divergence.base import (
+    LARGEST_EXPONENT,
+    Divergence,
+    clipped_exponential,
+    exponential_difference,
+    kl,
+)
 from rlcore.functional.divergence.families import (
     ALL,
     INTERIOR,
@@ -18,6 +24,7 @@ from rlcore.functional.divergence.families import (
 __all__ = [
     "ALL",
     "INTERIOR",
+    "LARGEST_EXPONENT",
     "Alpha",
     "ChiSquaredKl",
     "Divergence",

@@ -30,9 +30,10 @@ def kl(log_p: Tensor, log_q: Tensor) -> Tensor:  # [..., n], [..., n] -> [...]
     """
     d = log_q - log_p
     series = d * d * (0.5 + d * (1.0 / 6.0 + d * (1.0 / 24.0 + d / 120.0)))
-    term = torch.where(d.abs() < 1e-3, series, torch.expm1(d) - d)
-    p = log_p.exp()
-    return torch.where(p > 0.0, p * term, log_q.exp()).sum(-1)
+    near = torch.where(d.abs() < 1e-3, series, torch.expm1(d.clamp(max=30.0)) - d)
+    p, q = log_p.exp(), log_q.exp()
+    far = q - torch.where(p > 0.0, p * (1.0 + d), 0.0)  # where e^d may overflow, q = p e^d does not
+    return torch.where(d < 30.0, p * near, far).sum(-1)
 
 
 class Divergence(ABC):
