@@ -11,7 +11,7 @@ data", ICLR 2025, for the settings.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -108,7 +108,7 @@ class SoftCore(nn.Module):
         """The step of one optimiser down one of the losses here."""
         return step_of(self, loss, self.optimizers[optimizer], compiled=self.config.compiled, key=self.key)
 
-    def step_of_critics(self, owner: nn.Module, loss: str, settings: Hashable = None) -> Callable[..., Seen]:
+    def step_of_critics(self, owner: nn.Module, loss: str, settings: object = None) -> Callable[..., Seen]:
         """The step of the critics down a loss of anyone who holds this core; their slow copies follow.
 
         `settings` are those of the owner that the loss depends on, beside this core's.

@@ -9,7 +9,7 @@ Source: Kingma and Ba, "Adam", ICLR 2015, algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from itertools import count
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple, Protocol
@@ -62,16 +62,16 @@ def step_of(
     following: Following | None = None,
     *,
     compiled: bool,
-    key: Hashable | None = None,
+    key: object = None,
 ) -> Callable[..., Seen]:
     """The step that moves the optimiser's parameters down the owner's loss of this name -> (loss, *seen), detached.
 
-    Compiling takes longer than many steps. Owners that give the same `key` share one graph: their losses must then
+    Compiling takes longer than many steps. Owners whose `key` reads the same share one graph: their losses must then
     differ in nothing but their parameters and arguments.
     """
-    return (
-        FusedStep(owner, loss, optimizer, following, key) if compiled else EagerStep(owner, loss, optimizer, following)
-    )
+    if compiled:
+        return FusedStep(owner, loss, optimizer, following, key)
+    return EagerStep(owner, loss, optimizer, following)
 
 
 class EagerStep:
@@ -100,7 +100,7 @@ class Method(nn.Module):
         return getattr(self.owner, self.name)(*args)  # type: ignore[no-any-return]
 
 
-GRAPHS: dict[Hashable, Callable[..., Seen]] = {}
+GRAPHS: dict[str, Callable[..., Seen]] = {}
 """Compiled graphs by their keys; each keeps the owner that it was compiled for, but not what that one learns."""
 
 
@@ -118,7 +118,7 @@ class FusedStep:
     """By one compiled graph; compiled again for every new size of its arguments."""
 
     def __init__(
-        self, owner: nn.Module, loss: str, optimizer: Adam, following: Following | None, key: Hashable | None = None
+        self, owner: nn.Module, loss: str, optimizer: Adam, following: Following | None, key: object = None
     ) -> None:
         self.method, self.optimizer, self.following = Method(owner, loss), optimizer, following
         own = {id(p) for group in optimizer.param_groups for p in group["params"]}
@@ -132,10 +132,11 @@ class FusedStep:
             self.fast = [names[id(p)] for p in following.fast.parameters()]
         moved = self.parameters.keys() | self.slow.keys()
         self.fixed = {name: p for name, p in self.method.named_parameters() if name not in moved}
-        known = None if key is None else GRAPHS.get((key, loss))
+        name = repr((key, loss))
+        known = None if key is None else GRAPHS.get(name)
         self.compiled: Callable[..., Seen] = known or torch.compile(fresh(self.graph), fullgraph=True, dynamic=False)
         if key is not None:
-            GRAPHS[(key, loss)] = self.compiled
+            GRAPHS[name] = self.compiled
 
     @torch.no_grad()
     def __call__(self, *args: Any) -> Seen:
