@@ -7,7 +7,8 @@ rlcore run wsrl_locomotion paper --robot Hopper --dataset locomotion/hopper-medi
 The data are those of `locomotion_data`, made first, or a Minari set. Rewards are dense, so that CQL is the published
 pre-trainer and an advantage of WSRL is not to be taken for granted; K is the warm-up of the frozen policy, in steps.
 The score is (R - R_random) / (R_expert - R_random) with both references measured on the same robot: by the run that
-made the data, or as the set says. They are not D4RL's, whose robots are older.
+made the data, or as the set says. They are not D4RL's, whose robots are older. References are of policies with their
+noise, the scores of deterministic ones, which may exceed the expert's 1.
 Source: Zhou et al., ICLR 2025, appendix, for tasks and settings. Needs the extra `robotics`.
 """
 

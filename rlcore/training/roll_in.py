@@ -62,7 +62,8 @@ class RollInSource(Source[Transitions]):
 
     The source gives one step of each of `paths` paths per call, in their order, from the beginning of an episode on.
     Each seed has a curriculum of its own: when the mean undiscounted return of `window` episodes is within `tolerance`
-    of the best such mean, the guide's time is cut by one stage.
+    of the best such mean, the guide's time is cut by one stage. A Gymnasium source begins its episodes anew after a
+    resume, while the time and the return of each go on.
     """
 
     def __init__(
