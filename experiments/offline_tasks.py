@@ -13,6 +13,7 @@ from rlcore.data import Transitions, summary
 from rlcore.envs.maze import PointMaze, PointMazeConfig
 from rlcore.experiments import point_maze_data
 from rlcore.reporting.evaluation import evaluate
+from rlcore.reporting.lines import Line
 from rlcore.simulation.policy import Policy
 from rlcore.training import RolloutSource, Source
 from rlcore.training.prepare import with_returns
@@ -54,6 +55,11 @@ class OfflineTask:
     def behaviour(self) -> float:
         """The mean score of the episodes in the data."""
         return self.earned(summary(self.rows())["return/mean"])
+
+    def known(self, ends: tuple[float, float]) -> list[Line]:
+        """The data's mean score and the expert's, across a chart whose abscissa has these ends."""
+        scores = {"data": self.behaviour(), "expert": 1.0}
+        return [Line(name, ends, (score, score), theory=True) for name, score in scores.items()]
 
 
 @dataclass(frozen=True)

@@ -85,9 +85,9 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
     """Make or read the data, pre-train once, fine-tune every arm, draw; returns the figures of `summary`."""
     making = recorder.child("data")
     task = runner_task(config, seeds=config.seeds, episodes=config.episodes, seed=seed, recorder=making)
-    found = compare(task, config, seed, recorder)
+    found, behaviour = compare(task, config, seed, recorder), task.behaviour()
     if (path := recorder.figure_path("wsrl_locomotion")) is not None:
         about = f"{task.name}; {task.unit}; {config.seeds} seeds, mean and 95 % interval"
         x = "online steps after the warm-up, per seed"
-        draw(found, Chart("Score", about, x, "(R - random) / (expert - random)", (), False, False, known=1.0), path)
-    return recorder.finish(summary(found) | {"behaviour": task.behaviour()})
+        draw(found, Chart("Score", about, x, "score", task.known((0, config.steps)), False, False), path)
+    return recorder.finish(summary(found) | {"behaviour": behaviour})

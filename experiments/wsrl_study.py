@@ -139,7 +139,7 @@ def line(label: str, curves: Curves, name: str) -> Line:
 
 
 def draw(found: Mapping[str, Found], score: Chart, path: Path) -> None:
-    """The score, whose empty chart is given, over online steps after the warm-up; Q and the TD error on the data."""
+    """The score over online steps after the warm-up; Q and the TD error on the data. `score` holds what is known."""
     rows = f"{HELD_OUT} rows, held out for this only"
     panels = {
         ("score", "score"): score,
@@ -147,7 +147,7 @@ def draw(found: Mapping[str, Found], score: Chart, path: Path) -> None:
         ("critics", "td_error"): Chart("TD error on offline rows", rows, score.x, "squared TD error", (), log_x=False),
     }
     filled = [
-        replace(chart, lines=[line(arm, curves[kind], name) for arm, curves in found.items()])
+        replace(chart, lines=[*(line(arm, curves[kind], name) for arm, curves in found.items()), *chart.lines])
         for (kind, name), chart in panels.items()
     ]
     plot_charts(filled, path)
