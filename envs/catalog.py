@@ -37,6 +37,7 @@ _WEALTH = "rlcore.envs.finance.mean_variance"
 _STOPPED, _PRICE = "rlcore.envs.control.stopped_brownian", "rlcore.envs.finance.black_scholes"
 _MERTON = "rlcore.envs.finance.merton"
 _LINEAR, _CLOSED = "rlcore.envs.affine.linear", "rlcore.envs.affine.closed_forms"
+_BANDIT = "rlcore.envs.games.bandit"
 _GENERATED = "rlcore.envs.affine.generated"
 
 CATALOG: dict[str, Entry] = {
@@ -121,6 +122,16 @@ CATALOG: dict[str, Entry] = {
         "rlcore.envs.maze.point_maze:PointMaze",
         "rlcore.envs.maze.point_maze:PointMazeConfig",
         "Push a ball through a maze to a goal: the physics of MuJoCo's PointMaze in batches",
+    ),
+    "rlcore/PreferenceBandit-v0": Entry(
+        f"{_BANDIT}:PreferenceBandit",
+        f"{_BANDIT}:PreferenceBanditConfig",
+        "A preference game in each of several contexts, against an exploiter",
+    ),
+    "rlcore/PreferenceMatrix-v0": Entry(
+        f"{_BANDIT}:PreferenceBandit",
+        f"{_BANDIT}:MATRIX",
+        "One preference game: rock, paper, scissors",
     ),
     "rlcore/QuarticValue-v0": Entry(
         f"{_GENERATED}:QuarticValue",

@@ -1,5 +1,6 @@
 """Nash learning from preferences: Nash Mirror Prox, Nash Prox and their rivals, exact on tables."""
 
+from rlcore.agents.nash.contextual import NashContextual, NashContextualConfig
 from rlcore.agents.nash.method import Iterate, Method, Solution, begin, follow, queries_to, solve
 from rlcore.agents.nash.mirror_descent import Comal, Inpo, Mmd, Mpo, MultiplicativeWeights, NashMd, OptimisticWeights
 from rlcore.agents.nash.mirror_prox import Egpo, NashMp, NashProx, iterations_to, least_weight
@@ -16,6 +17,8 @@ __all__ = [
     "MovingAnchor",
     "Mpo",
     "MultiplicativeWeights",
+    "NashContextual",
+    "NashContextualConfig",
     "NashMd",
     "NashMp",
     "NashProx",

@@ -3,6 +3,7 @@
 from rlcore.training.adaptive_source import AdaptiveSource, Resolution
 from rlcore.training.agent import Agent, Metrics
 from rlcore.training.closed_loop_source import ClosedLoopSource
+from rlcore.training.duels import DuelSource
 from rlcore.training.excited_source import ExcitedSource
 from rlcore.training.sources import (
     BehaviourSource,
@@ -24,6 +25,7 @@ __all__ = [
     "Callback",
     "ClosedLoopSource",
     "CorrelatedSource",
+    "DuelSource",
     "ExcitedSource",
     "HeldSource",
     "Metrics",

@@ -21,6 +21,7 @@ from rlcore.experiments import (
     large_lq,
     mean_variance,
     mstde_failure,
+    nash_contextual,
     nash_matrix,
     pendulum,
     pendulum_hjb,
@@ -132,6 +133,10 @@ EVALUATION: dict[str, tuple[Any, Any]] = {
     "black_scholes": (black_scholes, black_scholes.Config(dt=0.05, paths=4000, batches=2, gradient_steps=5)),
     "large_lq": (large_lq, large_lq.Config(sizes=(2,), paths=64, iterations=2)),
     "mean_variance": (mean_variance, mean_variance.Config(paths=16, iterations=2, evaluations=1)),
+    "nash_contextual": (
+        nash_contextual,
+        nash_contextual.Config(rows=16, iterations=100, evaluations=3, hidden=(8,)),
+    ),
     "nash_matrix": (
         nash_matrix,
         nash_matrix.Config(games=2, actions=4, betas=(0.1, 1.0), queries=60, sizes=(3, 5), level=1e-4),

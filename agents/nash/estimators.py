@@ -1,0 +1,44 @@
+"""Three estimators of one proximal step, as losses of log-policies over enumerated actions.
+
+    maximise  pi^T P o - beta KL(pi | mu) - lambda KL(pi | anchor)     for a fixed opponent o
+
+Both pulls merge: only pull = beta log mu + lambda log anchor and total = beta + lambda are needed.
+Letters: N contexts, A actions, K candidates y ~ pi per context, all judged against the same action of the opponent.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def exact_loss(log_policy: Tensor, payoffs: Tensor, pull: Tensor, total: float) -> Tensor:  # all [N, A] -> []
+    """Less the objective, in expectation over all actions; payoffs are P o. Constants are left out."""
+    policy = log_policy.exp()
+    return -(policy * (payoffs + pull - total * log_policy)).sum(-1).mean()
+
+
+def policy_gradient_loss(
+    log_policy: Tensor, candidates: Tensor, wins: Tensor, pull: Tensor, total: float
+) -> Tensor:  # [N, A], [N, K], [N, K], [N, A] -> []
+    """-(R - b) log pi(y), R = p(y > o) + pull(y) - total log pi(y) detached, b the mean R of the other candidates.
+
+    The gradient of the pulls' own log pi has mean zero, so that R may be held fixed; leaving a candidate's own R out of
+    its baseline leaves the mean as it is. K >= 2.
+    """
+    log_pi = log_policy.gather(1, candidates)  # [N, K]
+    reward = (wins + pull.gather(1, candidates) - total * log_pi).detach()
+    count = candidates.shape[1]
+    others = (reward.sum(1, keepdim=True) - reward) / (count - 1)
+    return -((reward - others) * log_pi).sum(1).mean() / count
+
+
+def regression_loss(
+    log_policy: Tensor, candidates: Tensor, wins: Tensor, pull: Tensor, total: float
+) -> Tensor:  # [N, A], [N, 2], [N, 2], [N, A] -> []
+    """Half the mean square of (total log pi - pull - p(. > o)) of y, less that of y'.
+
+    Its minimiser is the proximal point for any sampler of full support, and a judge that says 0 or 1 with the right
+    probabilities leaves it where it is: old samples may be used again.
+    """
+    error = (total * log_policy - pull).gather(1, candidates) - wins
+    return 0.5 * (error[:, 0] - error[:, 1]).square().mean()
