@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -37,6 +38,11 @@ from rlcore.functional.games import MatrixPreference, PreferenceGame, equilibriu
 from rlcore.reporting.acceptance import Measurement, at_least, at_most, each_within, row
 
 SYSTEM = "nash"
+
+
+def divergence_to(star: Tensor) -> Callable[[Tensor], Tensor]:
+    """KL(pi* | pi) as a function of log pi."""
+    return lambda log_policy: kl(star, log_policy)
 
 
 @lru_cache
@@ -121,7 +127,7 @@ def one_step() -> Measurement:
             (NashMp(None), (math.sqrt(1.0 + beta**2) - beta) ** 2),
             (NashProx(0.5), 1.0 / (1.0 + 2.0 * beta)),
         ):
-            after = kl(star, method.step(game, Iterate(start, start)).log_policy)  # type: ignore[attr-defined]
+            after = kl(star, method.step(game, Iterate(start, start)).log_policy)
             worst = max(worst, float((after / (factor * kl(star, start))).max()))
     return at_most(worst, 1.0)
 
@@ -153,7 +159,7 @@ def rivals_queries() -> Measurement:
         game = known_game(name, beta, 10)
         star = equilibrium(game)
         for method, expected in table.items():
-            found, _ = queries_to(game, rivals(beta)[method], lambda p, s=star: kl(s, p), LEVELS, LIMIT)
+            found, _ = queries_to(game, rivals(beta)[method], divergence_to(star), LEVELS, LIMIT)
             for got, wanted in zip(found, expected, strict=True):
                 if (got is None) != (wanted is None):
                     wrong.append(f"{method} on {name} at {beta}: {got} instead of {wanted}")
@@ -179,7 +185,7 @@ def n_independence() -> Measurement:
         game = PreferenceGame(MatrixPreference(random_tables(1, n, 0)[0]), random_policies(1, n, 1)[0], 0.1)
         star = equilibrium(game)
         level = 1e-10 * float(kl(star, game.log_reference))
-        found, _ = queries_to(game, NashMp(), lambda p, s=star: kl(s, p), (level,), 4000)
+        found, _ = queries_to(game, NashMp(), divergence_to(star), (level,), 4000)
         counts.append(found[0] or 4000)
     return at_most(max(counts) / min(counts), 1.25)
 
@@ -191,7 +197,7 @@ def saved(beta: float) -> float:
         game = known_game(name, beta, 10)
         star = equilibrium(game)
         half, least = (
-            queries_to(game, NashMp(weight), lambda p, s=star: kl(s, p), (1e-16,), LIMIT)[0][0] or LIMIT
+            queries_to(game, NashMp(weight), divergence_to(star), (1e-16,), LIMIT)[0][0] or LIMIT
             for weight in (0.5, None)
         )
         shares.append(1.0 - least / half)
