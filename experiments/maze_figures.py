@@ -31,15 +31,18 @@ def coverage(position: Tensor, maze: Layout) -> float:
     return float((visits(position, maze)[free] > 0).mean())
 
 
-def draw_visits(sets: Mapping[str, tuple[Transitions, Layout]], path: Path) -> None:
-    """One panel per data set: the logarithm of the visits to each square, and where a reward was paid."""
+def draw_visits(sets: Mapping[str, tuple[Transitions, Layout]], path: Path, *, side: float = 1.0) -> None:
+    """One panel per data set: the logarithm of the visits to each square, and where a reward was paid.
+
+    Cells have this side [m].
+    """
     figure, panels = new_figure(len(sets))
     figure.set_size_inches(4.2 * len(sets), 4.2)
     for axes, (name, (rows, maze)) in zip(panels, sets.items(), strict=True):
         height, width = maze.walls.shape
-        box = (-0.5 * width, 0.5 * width, -0.5 * height, 0.5 * height)
+        box = tuple(0.5 * side * end for end in (-width, width, -height, height))
         axes.imshow(np.where(maze.walls, 0.55, np.nan), cmap="Greys", vmin=0, vmax=1, extent=box)
-        count = visits(rows.obs[:, :2], maze)
+        count = visits(rows.obs[:, :2] / side, maze)
         axes.imshow(np.log10(np.where(count > 0, count, np.nan)), cmap="Blues", vmin=-1, extent=box, zorder=1)
         paid = rows.next_obs[rows.reward > 0.0][:300, :2].cpu().numpy()
         axes.plot(*paid.T, ".", color="#D55E00", markersize=3)

@@ -42,6 +42,15 @@ def next_cells(maze: Layout) -> NDArray[np.int64]:  # [H W, H W]
     return table
 
 
+def cell_of(point: Tensor, shape: tuple[int, int]) -> Tensor:  # [B, 2] sides of a cell, (H, W) -> [B]
+    """The number of the cell that a point is in, row by row."""
+    height, width = shape
+    column = (point[:, 0] + 0.5 * width).floor().clamp(0, width - 1)
+    row = (0.5 * height - point[:, 1]).floor().clamp(0, height - 1)
+    number: Tensor = row * width + column
+    return number.long()
+
+
 def turns(maze: Layout, cut: float) -> NDArray[np.float64]:  # [H W, H W, 2]
     """Entry [a, b]: where the shortest path from a to b turns first, or ends, moved by `cut` [m] into the turn."""
     height, width = maze.walls.shape
@@ -89,11 +98,7 @@ class WaypointPolicy:
 
     def cell(self, point: Tensor) -> Tensor:  # [B, 2] -> [B]
         """The number of the cell that a point is in."""
-        height, width = self.shape
-        column = (point[:, 0] + 0.5 * width).floor().clamp(0, width - 1)
-        row = (0.5 * height - point[:, 1]).floor().clamp(0, height - 1)
-        number: Tensor = row * width + column
-        return number.long()
+        return cell_of(point, self.shape)
 
     def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:  # [B, d] -> [B, 2]
         position, velocity, goal = obs[:, :2], obs[:, 2:4], obs[:, self.aim]

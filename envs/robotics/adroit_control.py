@@ -1,0 +1,87 @@
+"""Planned movements of the Adroit hand, with Gaussian noise: one opens the door, a library of others turns the pen.
+
+A movement goes straight from point to point in time. `DoorPull` has K = 5 points of nine numbers: the four joints of
+the arm, the two of the wrist, and how far the knuckles, the other finger joints and the thumb are bent. The arm is
+moved with the place h of the handle at the start, which varies by 0.1 m:
+
+    arm(t) = point(t) + M (h - h0),   the other joints = point(t)
+
+`PenTurn` knows how the pen turned in each of N movements of all joints, and plays the one that came nearest to its aim.
+Both act on observations with the columns that `Clocked` adds. Actions are on the unit box, clipped.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rlcore.checks import check_not_negative, check_shape
+from rlcore.envs.robotics.adroit import AIM, HANDLE, TASKS
+
+POINTS, ARM, WRIST, PARTS = 5, 4, 2, 9
+KNUCKLES, FINGERS, THUMB = [7, 11, 15, 20], [8, 9, 12, 13, 16, 17, 21, 22], [23, 24]
+PULL_TIME, TURN_TIME = 1.275, 1.0  # s, from the first point to the last
+HANDLE_MEAN = (0.04, 0.15, 0.275)  # h0 [m]
+PER_METRE = 20.0  # M is in units of the action per 0.05 m
+
+
+def along(points: Tensor, time: Tensor, duration: float) -> Tensor:  # [B or 1, K, p], [B] s -> [B, p]
+    """Where a movement is at a time: straight between its points, and at the last from then on."""
+    last = points.shape[1] - 1
+    progress = (time / duration).clamp(max=1.0) * last
+    before = progress.floor().long().clamp(max=last - 1)  # [B]
+    points = points.expand(len(time), -1, -1)
+    row = torch.arange(len(time), device=time.device)
+    return torch.lerp(points[row, before], points[row, before + 1], (progress - before).unsqueeze(1))
+
+
+def shaken(action: Tensor, spread: float, noise: Tensor | None) -> Tensor:
+    """The action with its noise, in the unit box."""
+    return (action if noise is None else action + spread * noise).clamp(-1.0, 1.0)
+
+
+class DoorPull:
+    """Reaches for the handle, turns it and pulls, with noise of the given standard deviation."""
+
+    noise_dim, width = 28, 39
+    numbers = POINTS * PARTS + ARM * 3
+
+    def __init__(self, vector: Tensor, noise: float = 0.0) -> None:
+        check_shape("vector", vector, (self.numbers,))
+        check_not_negative("noise", noise)
+        self.points = vector[: POINTS * PARTS].view(1, POINTS, PARTS)
+        self.moves, self.noise = vector[POINTS * PARTS :].view(ARM, 3), noise
+
+    def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:  # [B, 79] -> [B, 28]
+        handle, time = obs[:, self.width :][:, HANDLE], obs[:, -1]
+        parts = along(self.points.to(obs), time, PULL_TIME)  # [B, 9]
+        action = obs.new_zeros(len(obs), self.noise_dim)
+        away = PER_METRE * (handle - handle.new_tensor(HANDLE_MEAN))
+        action[:, :ARM] = parts[:, :ARM] + away @ self.moves.to(obs).T
+        action[:, ARM : ARM + WRIST] = parts[:, ARM : ARM + WRIST]
+        for part, joints in enumerate((KNUCKLES, FINGERS, THUMB), ARM + WRIST):
+            action[:, joints] = parts[:, part : part + 1]
+        return shaken(action, self.noise, noise)
+
+
+class PenTurn:
+    """The movement [N, K, 24] under which the pen came nearest to its aim, with noise of the given standard deviation.
+
+    `turned` [N, T, 3] is the pen's direction at each step of each movement, 0 where it was not in its place.
+    """
+
+    noise_dim = 24
+
+    def __init__(self, movements: Tensor, turned: Tensor, noise: float = 0.0) -> None:
+        check_shape("turned", turned, (len(movements), TASKS["pen"][1], 3))
+        check_not_negative("noise", noise)
+        self.movements, self.turned, self.noise = movements, turned, noise
+
+    def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:  # [B, 91] -> [B, 24]
+        best = self.nearness(obs[:, AIM]).argmax(1)  # [B]
+        action = along(self.movements.to(obs)[best], obs[:, -1], TURN_TIME)
+        return shaken(action, self.noise, noise)
+
+    def nearness(self, aim: Tensor) -> Tensor:  # [B, 3] -> [B, N]
+        """The largest cosine between the pen and its aim, of each movement."""
+        return (self.turned.to(aim) @ aim.T).amax(1).T

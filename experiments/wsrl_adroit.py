@@ -1,0 +1,120 @@
+"""From offline to online with the Adroit hand: with a warm-up, without one, and beside RLPD, which keeps the data.
+
+rlcore run wsrl_adroit quick
+rlcore run wsrl_adroit paper --task door
+
+Cal-QL learns from the data of `adroit_data`; then soft actor-critic goes on from it in an empty buffer, after K steps
+of the frozen policy. A step costs 5 until the task is done and pays 5 then, which ends the episode. What is drawn is
+the share of episodes that are ever done, by the deterministic policy. Actions are not clipped, neither those of the
+data. Against the paper: data of planned movements with noise instead of people, Gymnasium-Robotics' hand instead of
+mj_envs'.
+Source: Zhou et al., ICLR 2025, with its settings for Adroit in `paper`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rlcore.agents.actor_critic import CqlConfig, DataSpaces, NetworkConfig, SacConfig
+from rlcore.envs.robotics.adroit import DT, SIZES, TASKS, make_adroit
+from rlcore.envs.robotics.extra import require_robotics
+from rlcore.experiments import adroit_data
+from rlcore.experiments.adroit_search import HandSearch
+from rlcore.experiments.gym_trials import OnDisk, Trials
+from rlcore.experiments.offline_tasks import OfflineTask
+from rlcore.experiments.wsrl_study import Study, compare, draw, summary
+from rlcore.interop.recording import copies_of
+from rlcore.nn.ensemble import Layers
+from rlcore.reporting.lines import Chart
+from rlcore.seeding import derive_seed
+from rlcore.training.recorder import SILENT, Recorder
+
+PUBLISHED = SacConfig(
+    NetworkConfig(critic=Layers((512, 512, 512), layer_norm=True), actor=Layers((512, 512), layer_norm=True)),
+    target_actions=10,
+    compiled=True,
+)
+SMALL = replace(
+    PUBLISHED,
+    networks=NetworkConfig(critics=5, critic=Layers((128, 128), layer_norm=True), actor=Layers((128, 128))),
+    critic_rate=1e-3,
+    actor_rate=1e-3,
+    target_actions=4,
+)
+
+
+@dataclass(frozen=True)
+class Config(Study):
+    """Settings of the experiment; a step is one control interval of one hand."""
+
+    task: str = "pen"
+    """door or pen."""
+    data_steps: int = 20_000
+    """Rows of the data set."""
+    noise: float = 0.2
+    """Standard deviation of the noise on the actions in the data."""
+    search: HandSearch = field(default_factory=HandSearch)
+    """For the movements behind the data."""
+    seeds: int = 2
+    offline_updates: int = 3000
+    offline: CqlConfig = field(default_factory=lambda: CqlConfig(SMALL, weight=1.0, calibrate=True, actions=4))
+    """Cal-QL."""
+    online: SacConfig = field(default_factory=lambda: replace(SMALL, critic_steps=4, target_actions=1))
+    """Soft actor-critic."""
+    minibatch: int = 128
+    steps: int = 2000
+    early: tuple[int, int] = (500, 1000)
+    late: int = 1000
+    episodes: int = 10
+
+
+PRESETS = {
+    "quick": Config(),
+    "paper": Config(
+        data_steps=1_000_000,
+        seeds=5,
+        offline_updates=20_000,
+        offline=CqlConfig(PUBLISHED, weight=1.0, calibrate=True),
+        online=replace(PUBLISHED, critic_steps=4, target_actions=1),
+        minibatch=256,
+        steps=200_000,
+        early=(2000, 50_000),
+        late=20_000,
+        episodes=20,
+    ),
+}
+
+
+def task_of(config: Config, seed: int, folder: Path) -> OfflineTask:
+    """The hand at its task with its data, which lie in the folder."""
+    made = adroit_data.Config(steps=config.data_steps, noise=config.noise, search=config.search)
+    adroit_data.check(made, config.task)
+    own_env = lambda: make_adroit(config.task)  # noqa: E731
+
+    return OfflineTask(
+        name=f"Adroit, {config.task}",
+        spaces=DataSpaces(*SIZES[config.task]),
+        seeds=config.seeds,
+        horizon=TASKS[config.task][1] * DT,
+        rows=OnDisk(lambda: adroit_data.generate(config.task, made, seed), folder / "rows.pt"),
+        source=lambda own: copies_of(own_env, config.seeds, dt=DT, discount_rate=adroit_data.DISCOUNT_RATE, seed=own),
+        score=Trials(own_env, episodes=config.episodes, learners=config.seeds, seed=derive_seed(seed, "evaluation")),
+        scale=10.0,
+        bias=5.0,
+        failure_reward=-1.0,
+    )
+
+
+def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, float]:
+    """Pre-train once, fine-tune every arm, draw; returns the figures of `summary`."""
+    require_robotics()
+    with TemporaryDirectory() as folder:
+        task = task_of(config, seed, Path(folder))
+        found = compare(task, config, seed, recorder)
+    if (path := recorder.figure_path("wsrl_adroit")) is not None:
+        about = f"{task.name}; {config.seeds} seeds, mean and 95 % interval"
+        x = "online steps after the warm-up, per seed"
+        draw(found, Chart("Episodes that are done", about, x, "share", (), False, False, known=1.0), path)
+    return recorder.finish(summary(found))
