@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlcore.envs.robotics.adroit import DIRECTION, OFF, Clocked, make_adroit
-from rlcore.envs.robotics.adroit_control import ARM, POINTS, TURN_TIME, DoorPull, PenTurn, along
+from rlcore.envs.robotics.adroit import DIRECTION, DT, OFF, TASKS, Clocked, make_adroit
+from rlcore.envs.robotics.adroit_control import ARM, TURN_TIMES, DoorPull, PenTurn, along
 from rlcore.envs.robotics.adroit_numbers import DOOR
 from rlcore.errors import ConfigError
 from rlcore.functional.cross_entropy import SearchConfig, cross_entropy
@@ -22,7 +22,6 @@ from rlcore.training.recorder import SILENT, Recorder
 
 LATCH, HINGE, REACH = 27, 28, slice(35, 38)  # columns of the door's observation [rad], [rad], [m]
 IN_PLACE = 0.07  # m, within which a direction of the pen counts; the task asks for 0.075 m
-TRIED = 150  # steps of an attempt at the door: the movement and a little more
 
 
 @dataclass(frozen=True)
@@ -51,13 +50,13 @@ def attempt(policy: Policy, seed: int) -> float:
     20 + 5 (share of the time that is left) for a success; else how far latch and door were turned [rad], and how near
     the palm came to the handle [m]: 1.5 latch + 8 door - 4 nearest - mean distance.
     """
-    env, seen = hand("door"), []
+    env, limit, seen = hand("door"), TASKS["door"][1], []
     obs, _ = env.reset(seed=seed % 2**31)
-    for step in range(TRIED):
+    for step in range(limit):
         action = policy.act(torch.from_numpy(obs).unsqueeze(0))[0].numpy()
         obs, _, done, _, _ = env.step(action)
         if done:
-            return 25.0 - 5.0 * step / TRIED
+            return 25.0 - 5.0 * step / limit
         seen.append(obs)
     table = np.stack(seen)
     apart = np.linalg.norm(table[:, REACH], axis=1)
@@ -89,14 +88,13 @@ def turn_library(config: HandSearch, seed: int, noise: float) -> PenTurn:
     if config.movements < 1:
         raise ConfigError(f"the library needs at least 1 movement, got {config.movements}")
     env, generator = hand("pen").unwrapped, torch.Generator().manual_seed(derive_seed(seed, "pen"))
-    drawn = torch.rand(config.movements, POINTS, PenTurn.noise_dim, generator=generator, dtype=torch.float64)
+    drawn = torch.rand(config.movements, len(TURN_TIMES), PenTurn.noise_dim, generator=generator, dtype=torch.float64)
     movements = (2.6 * drawn - 1.3).clamp(-1.0, 1.0)  # often at the ends of the joints
-    steps = 100
-    time = torch.arange(steps, dtype=torch.float64) * TURN_TIME / steps
-    turned = torch.zeros(config.movements, steps, 3, dtype=torch.float64)
+    time = DT * torch.arange(TASKS["pen"][1], dtype=torch.float64)
+    turned = torch.zeros(config.movements, len(time), 3, dtype=torch.float64)
     for movement, path in zip(movements, turned, strict=True):
         env.reset(seed=0)
-        for step, action in enumerate(along(movement.unsqueeze(0), time, TURN_TIME).numpy()):
+        for step, action in enumerate(along(movement.unsqueeze(0), time, TURN_TIMES).numpy()):
             obs = env.step(action)[0]
             if np.linalg.norm(obs[OFF]) < IN_PLACE:
                 path[step] = torch.from_numpy(obs[DIRECTION])

@@ -16,19 +16,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+
+import gymnasium
+from torch import Tensor
 
 from rlcore.agents.actor_critic import CqlConfig, DataSpaces, NetworkConfig, SacConfig
 from rlcore.envs.robotics.adroit import DT, SIZES, TASKS, make_adroit
 from rlcore.envs.robotics.extra import require_robotics
 from rlcore.experiments import adroit_data
 from rlcore.experiments.adroit_search import HandSearch
-from rlcore.experiments.gym_trials import OnDisk, Trials
+from rlcore.experiments.made_once import OnDisk
 from rlcore.experiments.offline_tasks import OfflineTask
 from rlcore.experiments.wsrl_study import Study, compare, draw, summary
-from rlcore.interop.recording import copies_of
+from rlcore.interop.recording import copies_of, returns
 from rlcore.nn.ensemble import Layers
 from rlcore.reporting.lines import Chart
 from rlcore.seeding import derive_seed
+from rlcore.simulation.policy import Feedback, Policy
 from rlcore.training.recorder import SILENT, Recorder
 
 PUBLISHED = SacConfig(
@@ -36,13 +41,8 @@ PUBLISHED = SacConfig(
     target_actions=10,
     compiled=True,
 )
-SMALL = replace(
-    PUBLISHED,
-    networks=NetworkConfig(critics=5, critic=Layers((128, 128), layer_norm=True), actor=Layers((128, 128))),
-    critic_rate=1e-3,
-    actor_rate=1e-3,
-    target_actions=4,
-)
+NARROW = Layers((64, 64), layer_norm=True)
+SMALL = SacConfig(NetworkConfig(critics=4, critic=NARROW, actor=Layers((64, 64))), critic_rate=1e-3, actor_rate=1e-3)
 
 
 @dataclass(frozen=True)
@@ -51,22 +51,24 @@ class Config(Study):
 
     task: str = "pen"
     """door or pen."""
-    data_steps: int = 20_000
+    data_steps: int = 10_000
     """Rows of the data set."""
     noise: float = 0.2
     """Standard deviation of the noise on the actions in the data."""
     search: HandSearch = field(default_factory=HandSearch)
     """For the movements behind the data."""
     seeds: int = 2
-    offline_updates: int = 3000
-    offline: CqlConfig = field(default_factory=lambda: CqlConfig(SMALL, weight=1.0, calibrate=True, actions=4))
+    offline_updates: int = 1000
+    offline: CqlConfig = field(
+        default_factory=lambda: CqlConfig(replace(SMALL, target_actions=4), weight=1.0, calibrate=True, actions=4)
+    )
     """Cal-QL."""
-    online: SacConfig = field(default_factory=lambda: replace(SMALL, critic_steps=4, target_actions=1))
+    online: SacConfig = field(default_factory=lambda: replace(SMALL, critic_steps=2))
     """Soft actor-critic."""
     minibatch: int = 128
-    steps: int = 2000
-    early: tuple[int, int] = (500, 1000)
-    late: int = 1000
+    steps: int = 600
+    early: tuple[int, int] = (200, 600)
+    late: int = 600
     episodes: int = 10
 
 
@@ -91,16 +93,24 @@ def task_of(config: Config, seed: int, folder: Path) -> OfflineTask:
     """The hand at its task with its data, which lie in the folder."""
     made = adroit_data.Config(steps=config.data_steps, noise=config.noise, search=config.search)
     adroit_data.check(made, config.task)
-    own_env = lambda: make_adroit(config.task)  # noqa: E731
+    limit, judge = TASKS[config.task][1], derive_seed(seed, "judge")
+
+    def make() -> gymnasium.Env[Any, Any]:
+        return make_adroit(config.task)
+
+    def done(policy: Policy) -> Tensor:  # [S]
+        paid = returns(Feedback(policy.act), make, episodes=config.seeds * config.episodes, seed=judge)
+        in_time = (paid > -limit).double()  # -1 for every step where it is never done
+        return in_time.view(config.episodes, config.seeds).mean(0)
 
     return OfflineTask(
         name=f"Adroit, {config.task}",
         spaces=DataSpaces(*SIZES[config.task]),
         seeds=config.seeds,
-        horizon=TASKS[config.task][1] * DT,
+        horizon=limit * DT,
         rows=OnDisk(lambda: adroit_data.generate(config.task, made, seed), folder / "rows.pt"),
-        source=lambda own: copies_of(own_env, config.seeds, dt=DT, discount_rate=adroit_data.DISCOUNT_RATE, seed=own),
-        score=Trials(own_env, episodes=config.episodes, learners=config.seeds, seed=derive_seed(seed, "evaluation")),
+        source=lambda own: copies_of(make, config.seeds, dt=DT, discount_rate=adroit_data.DISCOUNT_RATE, seed=own),
+        score=done,
         scale=10.0,
         bias=5.0,
         failure_reward=-1.0,

@@ -15,19 +15,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+
+import gymnasium
+from torch import Tensor
 
 from rlcore.agents.actor_critic import CqlConfig, DataSpaces, NetworkConfig, SacConfig
 from rlcore.envs.robotics.ant_gait import AntGait
 from rlcore.envs.robotics.ant_maze import DT, LIMITS, make_ant_maze
 from rlcore.envs.robotics.extra import require_robotics
 from rlcore.experiments import ant_maze_data
-from rlcore.experiments.gym_trials import OnDisk, Trials
+from rlcore.experiments.made_once import OnDisk
 from rlcore.experiments.offline_tasks import OfflineTask
 from rlcore.experiments.wsrl_study import Study, compare, draw, summary
-from rlcore.interop.recording import copies_of
+from rlcore.interop.recording import copies_of, returns
 from rlcore.nn.ensemble import Layers
 from rlcore.reporting.lines import Chart
 from rlcore.seeding import derive_seed
+from rlcore.simulation.policy import Feedback, Policy
 from rlcore.training.recorder import SILENT, Recorder
 
 PUBLISHED = SacConfig(
@@ -39,14 +44,11 @@ PUBLISHED = SacConfig(
     target_actions=10,
     compiled=True,
 )
-SMALL = replace(
-    PUBLISHED,
-    networks=NetworkConfig(
-        critics=5, critic=Layers((128, 128), layer_norm=True), actor=Layers((128, 128)), state_dependent_scale=False
-    ),
+NARROW = Layers((64, 64), layer_norm=True)
+SMALL = SacConfig(
+    NetworkConfig(critics=4, critic=NARROW, actor=Layers((64, 64)), state_dependent_scale=False),
     critic_rate=1e-3,
     actor_rate=1e-3,
-    target_actions=4,
 )
 
 
@@ -58,23 +60,25 @@ class Config(Study):
     """umaze, medium or large."""
     kind: ant_maze_data.Kind = "play"
     """Which data: fixed, play or diverse, as in `ant_maze_data`."""
-    data_steps: int = 50_000
+    data_steps: int = 14_000
     """Rows of the data set."""
     noise: float = 0.2
     """Standard deviation of the noise on the torques in the data."""
     gait: AntGait = field(default_factory=AntGait)
     """How the ant of the data walks."""
     seeds: int = 2
-    offline_updates: int = 3000
-    offline: CqlConfig = field(default_factory=lambda: CqlConfig(SMALL, weight=1.0, calibrate=True, actions=4))
+    offline_updates: int = 1000
+    offline: CqlConfig = field(
+        default_factory=lambda: CqlConfig(replace(SMALL, target_actions=4), weight=1.0, calibrate=True, actions=4)
+    )
     """Cal-QL."""
-    online: SacConfig = field(default_factory=lambda: replace(SMALL, critic_steps=4, target_actions=1))
+    online: SacConfig = field(default_factory=lambda: replace(SMALL, critic_steps=2))
     """Soft actor-critic."""
     minibatch: int = 128
-    steps: int = 2000
-    early: tuple[int, int] = (500, 1000)
-    late: int = 1000
-    episodes: int = 5
+    steps: int = 600
+    early: tuple[int, int] = (300, 600)
+    late: int = 600
+    episodes: int = 2
 
 
 PRESETS = {
@@ -98,7 +102,14 @@ def task_of(config: Config, seed: int, folder: Path) -> OfflineTask:
     """The maze with its data, which lie in the folder."""
     made = ant_maze_data.Config(steps=config.data_steps, noise=config.noise)
     ant_maze_data.check(made, config.maze, config.kind)
-    arena = ant_maze_data.task(config.maze)
+    arena, judge = ant_maze_data.task(config.maze), derive_seed(seed, "judge")
+
+    def make() -> gymnasium.Env[Any, Any]:
+        return make_ant_maze(arena)
+
+    def arrivals(policy: Policy) -> Tensor:  # [S]
+        paid = returns(Feedback(policy.act), make, episodes=config.seeds * config.episodes, seed=judge)  # 1 or 0
+        return paid.view(config.episodes, config.seeds).mean(0)
 
     return OfflineTask(
         name=f"ant, {config.maze}, {config.kind} data",
@@ -108,15 +119,8 @@ def task_of(config: Config, seed: int, folder: Path) -> OfflineTask:
         rows=OnDisk(
             lambda: ant_maze_data.generate(config.maze, config.kind, made, config.gait, seed), folder / "rows.pt"
         ),
-        source=lambda own: copies_of(
-            lambda: make_ant_maze(arena), config.seeds, dt=DT, discount_rate=ant_maze_data.DISCOUNT_RATE, seed=own
-        ),
-        score=Trials(
-            lambda: make_ant_maze(arena),
-            episodes=config.episodes,
-            learners=config.seeds,
-            seed=derive_seed(seed, "evaluation"),
-        ),
+        source=lambda own: copies_of(make, config.seeds, dt=DT, discount_rate=ant_maze_data.DISCOUNT_RATE, seed=own),
+        score=arrivals,
         scale=10.0,
         bias=-5.0,
         failure_reward=0.0,

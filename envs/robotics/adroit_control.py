@@ -1,8 +1,9 @@
 """Planned movements of the Adroit hand, with Gaussian noise: one opens the door, a library of others turns the pen.
 
-A movement goes straight from point to point in time. `DoorPull` has K = 5 points of nine numbers: the four joints of
-the arm, the two of the wrist, and how far the knuckles, the other finger joints and the thumb are bent. The arm is
-moved with the place h of the handle at the start, which varies by 0.1 m:
+A movement goes straight from point to point in time. `DoorPull` has K = 8 points of nine numbers: the four joints of
+the arm, the two of the wrist, and how far the knuckles, the other finger joints and the thumb are bent. The first four
+turn the handle, which stays turned, the others pull. The arm is moved with the place h of the handle at the start,
+which varies by 0.1 m:
 
     arm(t) = point(t) + M (h - h0),   the other joints = point(t)
 
@@ -12,27 +13,30 @@ Both act on observations with the columns that `Clocked` adds. Actions are on th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from rlcore.checks import check_not_negative, check_shape
 from rlcore.envs.robotics.adroit import AIM, HANDLE, TASKS
 
-POINTS, ARM, WRIST, PARTS = 5, 4, 2, 9
+PULL_TIMES = (0.0, 0.319, 0.638, 0.956, 1.1, 1.383, 1.667, 1.95)  # s
+TURN_TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)  # s
+ARM, WRIST, PARTS = 4, 2, 9
 KNUCKLES, FINGERS, THUMB = [7, 11, 15, 20], [8, 9, 12, 13, 16, 17, 21, 22], [23, 24]
-PULL_TIME, TURN_TIME = 1.275, 1.0  # s, from the first point to the last
 HANDLE_MEAN = (0.04, 0.15, 0.275)  # h0 [m]
 PER_METRE = 20.0  # M is in units of the action per 0.05 m
 
 
-def along(points: Tensor, time: Tensor, duration: float) -> Tensor:  # [B or 1, K, p], [B] s -> [B, p]
+def along(points: Tensor, time: Tensor, times: Sequence[float]) -> Tensor:  # [B or 1, K, p], [B] s, K s -> [B, p]
     """Where a movement is at a time: straight between its points, and at the last from then on."""
-    last = points.shape[1] - 1
-    progress = (time / duration).clamp(max=1.0) * last
-    before = progress.floor().long().clamp(max=last - 1)  # [B]
+    at = time.new_tensor(times)
+    before = torch.bucketize(time.contiguous(), at[1:-1], right=True)  # [B] in 0 .. K - 2
+    share = ((time - at[before]) / (at[before + 1] - at[before])).clamp(max=1.0)
     points = points.expand(len(time), -1, -1)
     row = torch.arange(len(time), device=time.device)
-    return torch.lerp(points[row, before], points[row, before + 1], (progress - before).unsqueeze(1))
+    return torch.lerp(points[row, before], points[row, before + 1], share.unsqueeze(1))
 
 
 def shaken(action: Tensor, spread: float, noise: Tensor | None) -> Tensor:
@@ -44,17 +48,17 @@ class DoorPull:
     """Reaches for the handle, turns it and pulls, with noise of the given standard deviation."""
 
     noise_dim, width = 28, 39
-    numbers = POINTS * PARTS + ARM * 3
+    numbers = len(PULL_TIMES) * PARTS + ARM * 3
 
     def __init__(self, vector: Tensor, noise: float = 0.0) -> None:
         check_shape("vector", vector, (self.numbers,))
         check_not_negative("noise", noise)
-        self.points = vector[: POINTS * PARTS].view(1, POINTS, PARTS)
-        self.moves, self.noise = vector[POINTS * PARTS :].view(ARM, 3), noise
+        points, moves = vector.split([self.numbers - ARM * 3, ARM * 3])
+        self.points, self.moves, self.noise = points.view(1, -1, PARTS), moves.view(ARM, 3), noise
 
     def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:  # [B, 79] -> [B, 28]
         handle, time = obs[:, self.width :][:, HANDLE], obs[:, -1]
-        parts = along(self.points.to(obs), time, PULL_TIME)  # [B, 9]
+        parts = along(self.points.to(obs), time, PULL_TIMES)  # [B, 9]
         action = obs.new_zeros(len(obs), self.noise_dim)
         away = PER_METRE * (handle - handle.new_tensor(HANDLE_MEAN))
         action[:, :ARM] = parts[:, :ARM] + away @ self.moves.to(obs).T
@@ -79,7 +83,7 @@ class PenTurn:
 
     def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:  # [B, 91] -> [B, 24]
         best = self.nearness(obs[:, AIM]).argmax(1)  # [B]
-        action = along(self.movements.to(obs)[best], obs[:, -1], TURN_TIME)
+        action = along(self.movements.to(obs)[best], obs[:, -1], TURN_TIMES)
         return shaken(action, self.noise, noise)
 
     def nearness(self, aim: Tensor) -> Tensor:  # [B, 3] -> [B, N]

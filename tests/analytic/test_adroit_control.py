@@ -6,24 +6,26 @@ import pytest
 import torch
 
 from rlcore.envs.robotics.adroit import AIM
-from rlcore.envs.robotics.adroit_control import HANDLE_MEAN, PER_METRE, PULL_TIME, DoorPull, PenTurn, along
+from rlcore.envs.robotics.adroit_control import HANDLE_MEAN, PER_METRE, PULL_TIMES, DoorPull, PenTurn, along
 from rlcore.errors import ConfigError, ShapeError
 
 
 def test_a_movement_goes_straight_from_point_to_point() -> None:
     points = torch.tensor([[[0.0], [1.0], [-1.0]]])
     time = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0, 7.0])
-    assert along(points, time, 1.0).squeeze(1).tolist() == [0.0, 0.5, 1.0, 0.0, -1.0, -1.0]
+    assert along(points, time, (0.0, 0.5, 1.0)).squeeze(1).tolist() == [0.0, 0.5, 1.0, 0.0, -1.0, -1.0]
+    uneven = along(points, torch.tensor([0.1, 0.2, 0.6]), (0.0, 0.2, 1.0))
+    assert uneven.squeeze(1).tolist() == pytest.approx([0.5, 1.0, 0.0], abs=1e-6)
 
 
 def test_the_arm_goes_with_the_handle() -> None:
     vector = torch.zeros(DoorPull.numbers, dtype=torch.float64)
-    vector[36:45] = 0.1 * torch.arange(1.0, 10.0)  # the last point
-    vector[45:57] = torch.tensor([0.5, 0, 0, 0, 0.5, 0, 0, 0, 0.5, 0, 0, 0])  # arm joint i by coordinate i
+    vector[63:72] = 0.1 * torch.arange(1.0, 10.0)  # the last point
+    vector[72:84] = torch.tensor([0.5, 0, 0, 0, 0.5, 0, 0, 0, 0.5, 0, 0, 0])  # arm joint i by coordinate i
     policy, obs = DoorPull(vector, noise=0.1), torch.zeros(2, 79)
     obs[:, 39 + 32 : 39 + 35] = torch.tensor(HANDLE_MEAN)
     obs[1, 39 + 32] += 0.02
-    obs[:, -1] = PULL_TIME
+    obs[:, -1] = PULL_TIMES[-1]
     action = policy.act(obs)
     assert action[0, :6].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     assert action[0, [7, 8, 23]].tolist() == pytest.approx([0.7, 0.8, 0.9]), "knuckles, fingers, thumb"
