@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rlcore.envs.robotics.adroit import DIRECTION, DT, OFF, TASKS, Clocked, make_adroit
-from rlcore.envs.robotics.adroit_control import ARM, TURN_TIMES, DoorPull, PenTurn, along
+from rlcore.envs.robotics.adroit_control import TURN_TIMES, DoorPull, PenTurn, along
 from rlcore.envs.robotics.adroit_numbers import DOOR
 from rlcore.errors import ConfigError
 from rlcore.functional.cross_entropy import SearchConfig, cross_entropy
@@ -65,8 +65,8 @@ def attempt(policy: Policy, seed: int) -> float:
 
 def find_pull(config: HandSearch, seed: int, recorder: Recorder = SILENT) -> Tensor:
     """The numbers of `DoorPull` at the mean of the last generation."""
-    moves = ARM * 3
-    spread = torch.cat([torch.full((DoorPull.numbers - moves,), 0.6), torch.full((moves,), 0.1)]).double()
+    spread = torch.full((DoorPull.numbers,), 0.6, dtype=torch.float64)
+    spread[DoorPull.moves_from :] = 0.1
     found = torch.zeros_like(spread)
     if not config.from_scratch:
         found, spread = DOOR, 0.2 * spread

@@ -1,11 +1,9 @@
 """Planned movements of the Adroit hand, with Gaussian noise: one opens the door, a library of others turns the pen.
 
-A movement goes straight from point to point in time. `DoorPull` has K = 8 points of nine numbers: the four joints of
-the arm, the two of the wrist, and how far the knuckles, the other finger joints and the thumb are bent. The first four
-turn the handle, which stays turned, the others pull. The arm is moved with the place h of the handle at the start,
-which varies by 0.1 m:
-
-    arm(t) = point(t) + M (h - h0),   the other joints = point(t)
+A movement goes straight from point to point in time. `DoorPull` has K = 9 points of nine numbers: the four joints of
+the arm, the two of the wrist, and how far the knuckles, the other finger joints and the thumb are bent. The first five
+turn the handle, which stays turned, the others pull. The arm's points are moved with the place h of the handle at the
+start, which varies by 0.1 m, by M (h - h0), with one matrix M for each of the two parts.
 
 `PenTurn` knows how the pen turned in each of N movements of all joints, and plays the one that came nearest to its aim.
 Both act on observations with the columns that `Clocked` adds. Actions are on the unit box, clipped.
@@ -21,9 +19,10 @@ from torch import Tensor
 from rlcore.checks import check_not_negative, check_shape
 from rlcore.envs.robotics.adroit import AIM, HANDLE, TASKS
 
-PULL_TIMES = (0.0, 0.319, 0.638, 0.956, 1.1, 1.383, 1.667, 1.95)  # s
+PULL_TIMES = (0.0, 0.319, 0.638, 0.956, 1.1, 1.35, 1.59, 1.82, 1.98)  # s
 TURN_TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)  # s
 ARM, WRIST, PARTS = 4, 2, 9
+REACHING = 5  # points, before those that pull
 KNUCKLES, FINGERS, THUMB = [7, 11, 15, 20], [8, 9, 12, 13, 16, 17, 21, 22], [23, 24]
 HANDLE_MEAN = (0.04, 0.15, 0.275)  # h0 [m]
 PER_METRE = 20.0  # M is in units of the action per 0.05 m
@@ -48,20 +47,25 @@ class DoorPull:
     """Reaches for the handle, turns it and pulls, with noise of the given standard deviation."""
 
     noise_dim, width = 28, 39
-    numbers = len(PULL_TIMES) * PARTS + ARM * 3
+    moves_from = len(PULL_TIMES) * PARTS  # in the vector
+    numbers = moves_from + 2 * ARM * 3
 
     def __init__(self, vector: Tensor, noise: float = 0.0) -> None:
         check_shape("vector", vector, (self.numbers,))
         check_not_negative("noise", noise)
-        points, moves = vector.split([self.numbers - ARM * 3, ARM * 3])
-        self.points, self.moves, self.noise = points.view(1, -1, PARTS), moves.view(ARM, 3), noise
+        self.points = vector[: self.moves_from].view(-1, PARTS)  # [K, 9]
+        moves = vector[self.moves_from :].view(2, ARM, 3)
+        part = (torch.arange(len(PULL_TIMES)) >= REACHING).long()
+        self.moves, self.noise = moves[part], noise  # [K, 4, 3]
 
     def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:  # [B, 79] -> [B, 28]
         handle, time = obs[:, self.width :][:, HANDLE], obs[:, -1]
-        parts = along(self.points.to(obs), time, PULL_TIMES)  # [B, 9]
+        away = PER_METRE * (handle - handle.new_tensor(HANDLE_MEAN))  # [B, 3]
+        points = self.points.to(obs).repeat(len(obs), 1, 1)  # [B, K, 9]
+        points[..., :ARM] += torch.einsum("kac,bc->bka", self.moves.to(obs), away)
+        parts = along(points, time, PULL_TIMES)  # [B, 9]
         action = obs.new_zeros(len(obs), self.noise_dim)
-        away = PER_METRE * (handle - handle.new_tensor(HANDLE_MEAN))
-        action[:, :ARM] = parts[:, :ARM] + away @ self.moves.to(obs).T
+        action[:, :ARM] = parts[:, :ARM]
         action[:, ARM : ARM + WRIST] = parts[:, ARM : ARM + WRIST]
         for part, joints in enumerate((KNUCKLES, FINGERS, THUMB), ARM + WRIST):
             action[:, joints] = parts[:, part : part + 1]

@@ -20,8 +20,8 @@ def test_a_movement_goes_straight_from_point_to_point() -> None:
 
 def test_the_arm_goes_with_the_handle() -> None:
     vector = torch.zeros(DoorPull.numbers, dtype=torch.float64)
-    vector[63:72] = 0.1 * torch.arange(1.0, 10.0)  # the last point
-    vector[72:84] = torch.tensor([0.5, 0, 0, 0, 0.5, 0, 0, 0, 0.5, 0, 0, 0])  # arm joint i by coordinate i
+    vector[72:81] = 0.1 * torch.arange(1.0, 10.0)  # the last point
+    vector[93:105] = torch.tensor([0.5, 0, 0, 0, 0.5, 0, 0, 0, 0.5, 0, 0, 0])  # arm joint i by coordinate i
     policy, obs = DoorPull(vector, noise=0.1), torch.zeros(2, 79)
     obs[:, 39 + 32 : 39 + 35] = torch.tensor(HANDLE_MEAN)
     obs[1, 39 + 32] += 0.02
