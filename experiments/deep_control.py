@@ -126,7 +126,7 @@ def on_policy(task: Task, config: Config, seed: int) -> tuple[Agent[Any], Source
     agent = cppo(task.env.spec, config.cppo, generator=streams["networks"], **common)
     hold = steps_of(config.cppo_hold, config.dt)
     steps = hold * steps_of(config.cppo_gather, hold * config.dt)
-    feed = HeldSource(task.env, config.paths, steps, seed=seed, hold=hold)
+    feed = HeldSource(task.env, config.paths, steps, seed=seed, hold=hold, spread=True)
     rate = task.env.spec.discount_rate
     rows = WindowSource(feed, hold, stride=hold, nodes=1, discount_rate=rate, generator=streams["nodes"])
     return agent.to(task.env.device), rows, math.ceil(config.seconds / config.cppo_gather)

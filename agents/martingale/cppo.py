@@ -59,6 +59,7 @@ class CppoConfig:
 PENALTY_RANGE = (1e-4, 1e3)  # of C, where q^ has unit variance
 PENALTY_FACTOR = 1.5  # by which C changes when the distance is off
 SLACK = 0.1  # share by which the distance may miss its target
+LIMIT = 1.5  # times the target: there the policy rests until the next batch, since C adapts only between batches
 SMOOTH = 1e-4  # sqrt(KL + SMOOTH^2) - SMOOTH has a gradient at KL = 0
 
 
@@ -152,8 +153,9 @@ class Cppo(Agent[Transitions]):
         distance = self._distance(self.policy.mean(obs), old_mean, old_log).mean()
         improve = (ratio * q).mean() + weight * self.policy.entropy() - self.penalty * distance
         fit = -0.5 * (self.value(obs) - target).square().mean()
-        for name, objective in (("value", fit), ("policy", improve)):
-            climb(self.optimizers[name], objective, decay, self.config.gradient_clip)
+        climb(self.optimizers["value"], fit, decay, self.config.gradient_clip)
+        if distance < LIMIT * decay * self.config.distance:
+            climb(self.optimizers["policy"], improve, decay, self.config.gradient_clip)
 
     def _distance(self, mean: Tensor, old_mean: Tensor, old_log: Tensor) -> Tensor:  # [N, m] -> [N]
         """sqrt(KL(pi_old(x), pi(x))) of Gaussians at each state."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -121,7 +122,9 @@ class HeldSource(_Continuing[Transitions]):
 
     The policy still answers the newest observation at every step. Held noise has the same effect however small dt is,
     and at the beginning of a hold it is independent of the state. Path b takes `shares[b % len(shares)]` of the noise:
-    0 acts as the deterministic policy does, which off-policy learners need to see too.
+    0 acts as the deterministic policy does, which off-policy learners need to see too. With `spread`, the first
+    episodes end after all times from 0 to the horizon, so that a batch shows every phase of an episode; without it all
+    paths are in the same phase, and a learner on policy sees one part of the states at a time.
     """
 
     def __init__(
@@ -133,11 +136,16 @@ class HeldSource(_Continuing[Transitions]):
         seed: int,
         hold: int,
         shares: Sequence[float] = (1.0,),
+        spread: bool = False,
     ) -> None:
         if hold < 1 or not shares:
             raise ConfigError(f"need hold >= 1 step and at least one share, got {hold} and {list(shares)}")
         super().__init__(env, paths, steps_per_call, seed=seed)
         self.hold = hold
+        if spread and math.isfinite(env.spec.horizon):
+            phase = self.stand.row * round(env.spec.horizon / env.spec.dt) // paths  # [B] steps
+            state = self.stand.env
+            self.stand = self.stand._replace(env=state._replace(t=phase.to(state.t.dtype) * env.spec.dt))
         self.share = torch.tensor(list(shares), dtype=env.dtype, device=env.device)[self.stand.row % len(shares)]
 
     def next(self, policy: Policy) -> Transitions:

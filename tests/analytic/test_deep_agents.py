@@ -113,6 +113,16 @@ def test_held_noise_changes_only_when_its_time_is_over_and_by_its_share() -> Non
     assert torch.allclose(action[:8, 1], 0.5 * one[:, 1])
 
 
+def test_spread_episodes_end_evenly_over_the_horizon() -> None:
+    policy = UniformPolicy(-2, 2, 1)
+    ends = {
+        spread: HeldSource(Linear(0.02), 10, 100, seed=0, hold=5, spread=spread).next(policy).extras["last"].nonzero()
+        for spread in (True, False)
+    }
+    assert ends[True].tolist() == [[10 * k + 9, 9 - k] for k in range(10)]  # an episode has 100 steps
+    assert ends[False].tolist() == [[99, path] for path in range(10)]
+
+
 def test_a_deterministic_actor_in_a_corner_still_feels_its_way_back() -> None:
     network = Mlp(1, (8,), 1, generator=generator())
     torch.nn.init.constant_(network.layers[-1].bias, 12.0)
@@ -272,3 +282,12 @@ def test_cppo_finds_the_optimal_gain_at_any_step(dt: float) -> None:
     )
     agent.learn(RolloutSource(env, 256, round(0.5 / dt), seed=0), 120)
     assert float(policy.mean.theta) == pytest.approx(-1.28, abs=0.15)
+
+
+def test_cppo_does_not_outrun_its_batch_where_the_penalty_is_too_small() -> None:
+    value = LinearInFeatures(lambda x: torch.cat([x**2, torch.ones_like(x)], dim=-1), 2)
+    policy = Gaussian(LinearInFeatures(lambda x: x, 1, 1), 1, log_variance=-1.0)
+    agent = Cppo(value, policy, CppoConfig(0.0, distance=0.03, epochs=100, policy_rate=0.002))
+    agent.penalty.fill_(1e-4)  # nothing holds the policy back; without a limit it moves by 0.38
+    batch = RolloutSource(ScalarLqr(replace(LQ_B, dt=0.05, horizon=5.0)), 256, 20, seed=0).next(agent)
+    assert 0.03 < float(agent.update(batch)["train/distance"]) < 0.06
