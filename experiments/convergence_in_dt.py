@@ -101,8 +101,8 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
         subtitle = f"{config.paths} paths, band: 2 standard errors"
         plot_charts(
             [
-                Chart("Bias of theta_1", "Ornstein-Uhlenbeck, exact moments", "dt [s]", "|error|", [*left, *theory]),
-                Chart("Mean exit time", subtitle, "dt [s]", "seconds", right, log_y=False, known=1.0),
+                Chart("Bias of θ₁", "Ornstein-Uhlenbeck, exact moments", "dt [s]", "|error of θ₁|", [*left, *theory]),
+                Chart("Mean exit time", subtitle, "dt [s]", "mean exit time [s]", right, log_y=False, known=1.0),
             ],
             figure,
         )

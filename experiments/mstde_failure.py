@@ -120,11 +120,11 @@ def draw(ou: Sequence[dict[str, list[float]]], gbm: Sequence[dict[str, float]], 
     """Both failures side by side, the truth across."""
     left = [Line(name, config.dts, [found[name][0] for found in ou]) for name in ou[0]]
     right = [Line(name, [1.0 / n for n in config.steps], [found[name] for found in gbm]) for name in gbm[0]]
-    ou_title, gbm_title = "Ornstein-Uhlenbeck, theta_1", "Geometric Brownian motion, theta"
+    ou_title, gbm_title = "Ornstein-Uhlenbeck, θ₁", "Geometric Brownian motion, θ"
     plot_charts(
         [
-            Chart(ou_title, "exact moments", "dt [s]", "theta_1", left, log_y=False, known=1.0 / (BETA + 2.0 * KAPPA)),
-            Chart(gbm_title, f"{config.paths} paths, one seed", "dt [s]", "theta", right, log_y=False, known=MU),
+            Chart(ou_title, "exact moments", "dt [s]", "θ₁", left, log_y=False, known=1.0 / (BETA + 2.0 * KAPPA)),
+            Chart(gbm_title, f"{config.paths} paths, one seed", "dt [s]", "θ", right, log_y=False, known=MU),
         ],
         path,  # type: ignore[arg-type]
     )

@@ -10,6 +10,8 @@ from typing import Any
 
 from rlcore.reporting.figures import INK, MUTED, PALETTE, label_lines, new_figure, save, set_titles
 
+MARKER = 4.0  # points
+
 
 @dataclass(frozen=True)
 class Line:
@@ -57,11 +59,11 @@ def plot_charts(charts: Sequence[Chart], path: str | Path) -> None:
 
 def draw_lines(figure: Any, axes: Any, chart: Chart) -> None:
     """The lines, their intervals, the known value, and the names at the right end of each."""
-    labels, colours = [], iter(PALETTE * 3)
+    labels, colours, drawn = [], iter(PALETTE * 3), []
     for line in chart.lines:
         colour = MUTED if line.theory else next(colours)
         style: dict[str, Any] = {"linestyle": (0, (2, 2)), "linewidth": 1.1} if line.theory else {"marker": "o"}
-        axes.plot(line.x, line.y, color=colour, markersize=4, **style)
+        drawn += axes.plot(line.x, line.y, color=colour, markersize=MARKER, **style)
         if line.low is not None and line.high is not None:
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
         rightmost = max(range(len(line.x)), key=lambda i: line.x[i])
@@ -70,6 +72,16 @@ def draw_lines(figure: Any, axes: Any, chart: Chart) -> None:
         axes.axhline(chart.known, color=INK, linestyle=(0, (4, 3)), linewidth=1.2)
         labels.append((chart.known, f"known {chart.known:.4g}", INK))
     label_lines(figure, axes, labels)
+    show_hidden(axes, [artist for line, artist in zip(chart.lines, drawn, strict=True) if not line.theory])
+
+
+def show_hidden(axes: Any, drawn: Sequence[Any]) -> None:
+    """Give a line that later ones cover larger markers, so that it shows as rings around theirs."""
+    places = [axes.transData.transform(artist.get_xydata()) for artist in drawn]  # each [N, 2] in pixels
+    for i, place in enumerate(places):
+        covers = [other for other in places[i + 1 :] if other.shape == place.shape]
+        count = sum(bool(abs(other - place).max() < MARKER) for other in covers)
+        drawn[i].set_markersize(MARKER * (1 + count))
 
 
 def write_lines(charts: Sequence[Chart], path: Path) -> None:
