@@ -7,15 +7,25 @@ rlcore run deep_control paper --dt 0.001 --seeds 5
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rlcore.agents.martingale import CppoConfig, DeepConfig, cppo, ct_ddpg, ct_sac
 from rlcore.data import ReplayBuffer
+from rlcore.errors import unknown_name
 from rlcore.experiments.tasks import EPISODE, Task, TaskName, make_task, steps_of
 from rlcore.seeding import Streams
 from rlcore.training import Agent, HeldSource, Phase, ReplaySource, Source, WindowSource
 from rlcore.training.recorder import SILENT, Recorder
+
+OurAgent = Literal["ct-sac", "ct-ddpg", "cppo"]
+
+
+def check_agent(name: str, known: Iterable[str]) -> None:
+    """Raise unless the name is one of an agent."""
+    if name not in (names := tuple(known)):
+        raise unknown_name("agent", name, names)
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,7 @@ ON_POLICY = CppoConfig(temperature=0.0, policy_trace=1.0, value_trace=2.0, decay
 class Config:
     """Settings of the experiment."""
 
-    agent: Literal["ct-sac", "ct-ddpg", "cppo"] = "ct-sac"
+    agent: OurAgent = "ct-sac"
     """Which agent."""
     task: TaskName = "pendulum"
     """Which problem."""
@@ -134,6 +144,7 @@ def on_policy(task: Task, config: Config, seed: int) -> tuple[Agent[Any], Source
 
 def train(config: Config, seed: int, recorder: Recorder = SILENT) -> tuple[Agent[Any], dict[str, float]]:
     """The trained agent, and the metrics of the last update and evaluation."""
+    check_agent(config.agent, get_args(OurAgent))
     on = config.agent == "cppo"
     task = make_task(config.task, config.dt, config.device, episode=config.cppo_episode if on else EPISODE)
     agent, source, iterations = (on_policy if on else replayed)(task, config, seed)

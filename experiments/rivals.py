@@ -15,10 +15,11 @@ The time constant of SAC's target is a number of updates, and so the same in phy
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, Literal
 
-from rlcore.experiments.tasks import Task, steps_of
+from rlcore.experiments.tasks import steps_of
+from rlcore.simulation.environment import ControlSpec
 from rlcore.timegrid import discount
 
 RivalName = Literal["sac-naive", "sac-fair", "ppo-naive", "ppo-fair"]
@@ -27,27 +28,37 @@ PPO_ROLLOUTS, PPO_EPOCHS, PPO_MINIBATCHES = 40, 16, 4
 SAC_ROUNDS = 320  # groups of gradient steps
 
 
-def make_rival(name: RivalName, task: Task, paths: int, seconds: float, updates: int, hold: float, seed: int) -> Any:
-    """An untrained model on `paths` copies, which learns for `seconds` per copy; SAC takes `updates` gradient steps."""
+def make_rival(
+    name: RivalName,
+    vector: Any,
+    spec: ControlSpec,
+    *,
+    seconds: float,
+    updates: int,
+    hold: float,
+    seed: int,
+    hidden: Sequence[int] = (64, 64),
+) -> Any:
+    """An untrained model that learns for `seconds` on each copy of a `VecEnv`; SAC takes `updates` gradient steps."""
     from stable_baselines3 import PPO, SAC
 
-    spec, naive = task.env.spec, name.endswith("naive")
+    naive, paths = name.endswith("naive"), vector.num_envs
     gamma = discount(spec.discount_rate, REFERENCE_DT if naive else spec.dt)
-    common: dict[str, Any] = {"gamma": gamma, "seed": seed, "device": "cpu", "policy_kwargs": {"net_arch": [64, 64]}}
+    nets = {"net_arch": list(hidden)}
+    common: dict[str, Any] = {"gamma": gamma, "seed": seed, "device": "cpu", "policy_kwargs": nets}
     calls, reference_calls = steps_of(seconds, spec.dt), steps_of(seconds, REFERENCE_DT)
-    vector = scaled_rewards(task, paths, seed)
     if name.startswith("ppo"):
         steps = max(1, calls // PPO_ROLLOUTS)
         rows = max(2, max(1, reference_calls // PPO_ROLLOUTS) * paths // PPO_MINIBATCHES)
         trace = 0.95 if naive else 0.95 ** (spec.dt / REFERENCE_DT)
         common |= {"n_steps": steps, "batch_size": min(rows, steps * paths), "n_epochs": PPO_EPOCHS}
-        buffer = thinned_buffer()
-        return PPO("MlpPolicy", vector, gae_lambda=trace, learning_rate=1e-3, rollout_buffer_class=buffer, **common)
+        common |= {"learning_rate": 1e-3, "rollout_buffer_class": thinned_buffer()}
+        return PPO("MlpPolicy", scaled_rewards(vector), gae_lambda=trace, **common)
     every = max(1, calls // SAC_ROUNDS)  # calls of the environments between two groups of gradient steps
     explore: dict[str, Any] = {} if naive else {"use_sde": True, "sde_sample_freq": steps_of(hold, spec.dt)}
     return SAC(
         "MlpPolicy",
-        vector,
+        scaled_rewards(vector),
         train_freq=every,
         gradient_steps=max(1, round(updates * every / calls)),
         learning_starts=calls * paths // 20,
@@ -59,11 +70,9 @@ def make_rival(name: RivalName, task: Task, paths: int, seconds: float, updates:
     )
 
 
-def scaled_rewards(task: Task, paths: int, seed: int) -> Any:
-    """Parallel copies whose rewards are divided by `REFERENCE_DT`."""
+def scaled_rewards(vector: Any) -> Any:
+    """A `VecEnv` whose rewards are divided by `REFERENCE_DT`."""
     from stable_baselines3.common.vec_env import VecEnvWrapper
-
-    from rlcore.interop.sb3 import Sb3VecEnv
 
     class ScaledRewards(VecEnvWrapper):
         def reset(self) -> Any:
@@ -73,7 +82,7 @@ def scaled_rewards(task: Task, paths: int, seed: int) -> Any:
             obs, reward, done, info = self.venv.step_wait()
             return obs, reward / REFERENCE_DT, done, info
 
-    return ScaledRewards(Sb3VecEnv(task.env, paths, seed=seed))
+    return ScaledRewards(vector)
 
 
 def thinned_buffer() -> Any:

@@ -9,23 +9,34 @@ from typing import Any
 import pytest
 
 from rlcore.errors import RlcoreError
-from rlcore.experiments import cheetah
+from rlcore.experiments import cheetah, time_step_sweep
 
 MINI = replace(
     cheetah.PRESETS["quick"],
     copies=2,
     seconds=2.0,
     replay=replace(cheetah.REPLAY, updates=2, rows=16),
+    cppo_gather=1.0,
     hidden=(8,),
+    judged_dt=0.1,
     evaluations=1,
 )
 
 
-@pytest.mark.parametrize("agent", ["ct-sac", "ct-ddpg"])
+@pytest.mark.parametrize("agent", ["ct-sac", "ct-ddpg", "cppo"])
 def test_the_cheetah_learns_at_another_control_interval(agent: Any) -> None:
     pytest.importorskip("mujoco")
     pytest.importorskip("imageio")
     found = cheetah.run(replace(MINI, agent=agent, dt=0.1), seed=0)
+    assert all(math.isfinite(value) for value in found.values())
+
+
+def test_rivals_of_the_cheetah() -> None:
+    pytest.importorskip("mujoco")
+    pytest.importorskip("imageio")
+    agents = time_step_sweep.RIVALS
+    found = time_step_sweep.run(time_step_sweep.Config("cheetah", agents, dts=(0.1,), runner=MINI), seed=0)
+    assert len(found) == len(agents)
     assert all(math.isfinite(value) for value in found.values())
 
 

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from rlcore.agents.actor_critic import CqlConfig, NetworkConfig, SacConfig
+from rlcore.errors import CheckpointError, ConfigError, UnknownNameError
 from rlcore.experiments import (
     baseline,
     black_scholes,
@@ -158,6 +159,48 @@ EVALUATION: dict[str, tuple[Any, Any]] = {
     "wsrl_ablations": (wsrl_ablations, wsrl_ablations.Config(MAZE, panels=("start", "ensemble"), warm_up=5)),
     "irregular_time": (irregular_time, irregular_time.Config(dt=0.02, mean_steps=4, paths=16, seconds=4.0)),
 }
+
+
+def test_a_sweep_is_put_together_from_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[str] = []
+
+    def train(name: str, dt: float, *_: Any) -> float:
+        trained.append(name)
+        return dt * len(name)
+
+    def sweep(folder: str, config: time_step_sweep.Config, *, resume: bool = False) -> dict[str, float]:
+        about = {"experiment": "time_step_sweep", "config": config}
+        with RunFolder(tmp_path / folder, about, silent=True, resume=resume) as whole, whole.child("seed-0") as part:
+            return time_step_sweep.run(config, 0, part)
+
+    monkeypatch.setattr(time_step_sweep, "train", train)
+    piece = time_step_sweep.Config(agents=("cppo",), dts=(0.1, 0.05))
+    whole = replace(piece, agents=("cppo", "ct-sac"), recorded=(str(tmp_path / "piece"),))
+    sweep("piece", piece)
+    found = sweep("whole", whole)
+    assert trained == ["cppo", "cppo", "ct-sac", "ct-sac"]
+    assert found == pytest.approx({f"eval/score/{n}/{dt}": dt * len(n) for n in whole.agents for dt in whole.dts})
+    assert sweep("whole", whole, resume=True) == found
+    assert len(trained) == 4
+    found = sweep("drawn", replace(whole, only_recorded=True))
+    assert list(found) == ["eval/score/cppo/0.1", "eval/score/cppo/0.05"]
+    with pytest.raises(ConfigError, match="no finished run"):
+        sweep("none", replace(whole, only_recorded=True, recorded=(str(tmp_path / "nowhere"),)))
+    assert len(trained) == 4
+    with pytest.raises(CheckpointError, match=r"learner.paths = 256, this run has 128"):
+        sweep("other", replace(whole, learner=replace(whole.learner, paths=128)))
+
+
+def test_a_sweep_refuses_what_it_cannot_do() -> None:
+    settings = time_step_sweep.Config()
+    with pytest.raises(UnknownNameError, match="no agent is called 'ct-sacc'; did you mean 'ct-sac'"):
+        time_step_sweep.run(replace(settings, agents=("ct-sacc",)), 0)  # type: ignore[arg-type]
+    with pytest.raises(UnknownNameError, match="no agent is called 'sac'"):
+        deep_control.run(replace(settings.learner, agent="sac"), 0)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="dts must be positive"):
+        time_step_sweep.run(replace(settings, dts=(0.0,)), 0)
+    with pytest.raises(ConfigError, match="need an agent"):
+        time_step_sweep.run(replace(settings, repeats=0), 0)
 
 
 @pytest.mark.parametrize("name", sorted(EVALUATION))
