@@ -10,6 +10,7 @@ import torch
 from scipy.stats import qmc
 from torch import Tensor
 
+from rlcore.checks import check_positive
 from rlcore.data import Trajectory
 from rlcore.envs.control.ornstein_uhlenbeck import OrnsteinUhlenbeck, OrnsteinUhlenbeckConfig
 
@@ -37,6 +38,8 @@ def gaussian_steps(kappa: float, sigma: float, dts: Sequence[float]) -> Trajecto
 
     The six levels -sqrt 3, 0, 0, 0, 0, sqrt 3 are Gauss and Hermite's three-point rule in equal weights.
     """
+    for dt in dts:
+        check_positive("dt", dt, "s")
     levels = math.sqrt(3.0) * torch.tensor([-1.0, 0.0, 0.0, 0.0, 0.0, 1.0], dtype=torch.float64)
     index = torch.tensor(list(itertools.product(range(6), repeat=len(dts) + 1)))
     return path(kappa, sigma, dts, levels[index])

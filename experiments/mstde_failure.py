@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rlcore.agents.martingale import Clstd, ClstdConfig, LinearMstde, MstdeConfig
 from rlcore.data import Trajectory
+from rlcore.errors import ConfigError
 from rlcore.experiments.exact_samples import gaussian_steps, squares
 from rlcore.functional.increments import Left, per_step
 from rlcore.functional.martingale import reward_to_go
@@ -52,6 +53,8 @@ def ou_parameters(dt: float) -> dict[str, list[float]]:
 
 def gbm_paths(steps: int, paths: int, seed: int) -> Trajectory:
     """dX = mu X dt + sigma X dW from 1 over one second, exact in law; the payoff X_T is paid at the end."""
+    if min(steps, paths) < 1:
+        raise ConfigError(f"need at least one step and one path, got steps={steps} and paths={paths}")
     dt = 1.0 / steps
     z = torch.randn(steps, paths, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     log = ((MU - 0.5 * VOLATILITY**2) * dt + VOLATILITY * math.sqrt(dt) * z).cumsum(0)
