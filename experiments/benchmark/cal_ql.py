@@ -1,8 +1,9 @@
 """Cal-QL beside d3rlpy's: the same networks, settings and batches; updates per second, and who arrives in a maze.
 
-d3rlpy is installed beside this package, without what it pins: `pip install --no-deps d3rlpy structlog colorama
-dataclasses-json marshmallow typing-inspect mypy-extensions gym scikit-learn joblib threadpoolctl narwhals`. Its pin of
-Gymnasium 1.0 stands for its own environments, which are not used here.
+d3rlpy is installed beside this package, without what it pins, so that torch and Gymnasium stay as they are:
+`pip install --no-deps d3rlpy structlog colorama dataclasses-json marshmallow typing-inspect mypy-extensions h5py gym
+gym-notices scikit-learn joblib threadpoolctl narwhals tqdm click cloudpickle`. Its pin of Gymnasium 1.0 stands for its
+own environments, which are not used here.
 """
 
 from __future__ import annotations
