@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 
 import rlcore.envs  # noqa: F401  registers
 from rlcore.envs.catalog import FOREIGN
+from rlcore.envs.robotics.adroit import make_adroit
+from rlcore.envs.robotics.ant_maze import make_ant_maze
 from rlcore.envs.robotics.locomotion import TASKS, make_gym
 from rlcore.errors import ConfigError, NumericsError, RlcoreError
 
@@ -24,6 +27,13 @@ def test_what_to_install_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mujoco", None)
     with pytest.raises(RlcoreError, match=r"pip install 'rlcore-lab\[robotics\]'"):
         gymnasium.make(CHEETAH)
+
+
+@pytest.mark.parametrize("make", [lambda: make_ant_maze("umaze"), lambda: make_adroit("pen")])
+def test_what_to_install_is_said_by_ants_and_hands(monkeypatch: pytest.MonkeyPatch, make: Any) -> None:
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    with pytest.raises(RlcoreError, match=r"pip install 'rlcore-lab\[robotics\]'"):
+        make()
 
 
 @pytest.fixture
