@@ -5,9 +5,9 @@ rlcore run wsrl_adroit paper --task door
 
 Cal-QL learns from the data of `adroit_data`; then soft actor-critic goes on from it in an empty buffer, after K steps
 of the frozen policy. A step costs 5 until the task is done and pays 5 then, which ends the episode. What is drawn is
-the share of episodes that are ever done, by the deterministic policy. Actions are not clipped, neither those of the
-data. Against the paper: data of planned movements with noise instead of people, Gymnasium-Robotics' hand instead of
-mj_envs'.
+the share of episodes that are ever done, by the deterministic policy. Learners see
+actions up to the ends of the box; nothing is clipped to less, as the published code does on other tasks. Against the
+paper: data of planned movements with noise instead of people, Gymnasium-Robotics' hand instead of mj_envs'.
 Source: Zhou et al., ICLR 2025, with its settings for Adroit in `paper`.
 """
 
