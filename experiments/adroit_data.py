@@ -6,7 +6,8 @@ rlcore run adroit_data quick --tasks door --search.search.generations 20 --searc
 
 D4RL's hand data were recorded from people and cannot be made again. Here planned movements with Gaussian noise on all
 joints do the tasks sometimes: one that a search found turns the latch of the door mostly and opens it rarely, and from
-a library of random ones the one that suits its aim turns the pen. Rewards are -1 per step and 0 at success, which ends the episode.
+a library of random ones the one that suits its aim turns the pen. Rewards are -1 per step and 0 at success, which ends
+the episode.
 """
 
 from __future__ import annotations
