@@ -92,6 +92,7 @@ class OffPolicyIntegralRl(Agent[Windows]):
             check_tensors(first=first)
             check_shape("first", first, shape)
             check_finite("first", first)
+        self.state_dim = state_dim
         self.basis, self.actor, self.state_cost, self.rule, self.config = basis, actor, state_cost, rule, config
         self.register_buffer("control_weight", R.clone())
         self.register_buffer("weights", R.new_zeros(p))
@@ -100,12 +101,20 @@ class OffPolicyIntegralRl(Agent[Windows]):
         self.register_buffer("policy_bound", R.new_full(shape, torch.nan))
         self.register_buffer("ready", torch.tensor(first is not None, device=R.device))
 
-    def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:
+    def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:  # [..., n] -> [..., m]
+        self.check_states(obs)
         return (self.actor(obs.double()) @ self.policy.T).to(obs.dtype)
 
     def value(self, obs: Tensor) -> Tensor:  # [..., n] -> [...]
         """V(x), a cost."""
+        self.check_states(obs)
         return self.basis(obs.double()) @ self.weights
+
+    def check_states(self, obs: Tensor) -> None:
+        """Raise `ShapeError` unless these are states of the system that the agent was made for."""
+        check_tensors(states=obs)
+        if obs.ndim < 1 or obs.shape[-1] != self.state_dim:
+            raise ShapeError(f"states must be [..., {self.state_dim}], got {list(obs.shape)}; give the whole state")
 
     @torch.no_grad()
     def update(self, batch: Windows) -> Metrics:

@@ -149,6 +149,8 @@ def test_too_few_nodes_for_the_mean():
     lambda: ByPattern(Trapezoid(), tolerance=-1.0),
     lambda: dense_quadrature(MaternKernel(4, 10.0), torch.linspace(0.0, 1.0, 65, dtype=torch.float64)),
     lambda: fit_length_scale(Matern(1, 1.0), NODES, 0.0 * NODES),
+    lambda: fit_length_scale(IntegratedWiener(1), NODES, NODES),
+    lambda: fit_length_scale(Simpson(), NODES, NODES),
     lambda: fit_length_scale(Matern(1, 1.0), NODES, NODES, bounds=(1.0, 0.5)),
     lambda: fit_length_scale(Matern(1, 1.0, mean_degree=4), NODES[:5], NODES[:5]),
 ])  # fmt: skip

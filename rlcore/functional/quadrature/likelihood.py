@@ -38,6 +38,10 @@ def fit_length_scale(
 
     Values [..., N] are windows at nodes [..., N]. Windows that are zero throughout say nothing and do not count.
     """
+    if not isinstance(rule, Matern | SquaredExponential):
+        raise ConfigError(
+            f"rule must be a Matern or SquaredExponential, got {type(rule).__name__}: it has no length scale"
+        )
     check_positive("the lower bound of l / T", bounds[0])
     if not bounds[0] < bounds[1] < math.inf:
         raise ConfigError(f"bounds must rise, got {bounds}; give them as multiples of the window, such as (0.05, 1e3)")
