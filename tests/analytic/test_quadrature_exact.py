@@ -12,6 +12,7 @@ import pytest
 import torch
 from scipy.integrate import quad
 
+from rlcore.errors import NumericsError
 from rlcore.experiments.acceptance.integral_rl.oracle import matern_filter_oracle, matern_oracle, relative_errors
 from rlcore.functional.quadrature import (
     ByPattern,
@@ -140,8 +141,8 @@ def squared_exponential_oracle(
 
 @pytest.mark.parametrize(("scale", "noise", "degrees", "accuracy"), [
     (0.4, 0.0, 2, 1e-10),
-    (5.0, 0.0, 1, 1e-4),
-    (5.0, 0.0, 3, 1e-6),
+    (3.5, 0.0, 1, 1e-5),
+    (3.5, 0.0, 3, 1e-6),
     (1.0, 1e-6, 0, 1e-9),
     (1.0, 1e-6, 2, 1e-9),
 ])  # fmt: skip
@@ -152,6 +153,29 @@ def test_squared_exponential_with_noise_or_an_unknown_mean(scale, noise, degrees
     found = SquaredExponential(scale, degrees - 1 if degrees else None, noise).at(nodes)
     assert found.weights.tolist() == pytest.approx([float(w) for w in weights], rel=accuracy)
     assert float(found.variance) == pytest.approx(float(variance), rel=10.0 * accuracy, abs=0.0)
+
+
+@pytest.mark.parametrize("count", [5, 7, 9, 11, 13])
+@pytest.mark.parametrize("degrees", [1, 2, 3])
+def test_the_variance_beside_an_unknown_mean_is_right_or_refused(count, degrees):
+    """Longer and longer length scales, until no digits are left."""
+    nodes, refused = torch.linspace(0.0, 1.0, count, dtype=DOUBLE), []
+    for scale in (0.5, 1.0, 1.2, 2.0, 2.5, 3.5, 5.0, 10.0, 40.0):
+        rule = SquaredExponential(scale, degrees - 1)
+        try:
+            found = rule.at(nodes)
+        except NumericsError:
+            refused.append(scale)
+            continue
+        assert not refused, "a shorter scale was refused"
+        weights, variance = squared_exponential_oracle(scale, nodes.tolist(), 0.0, degrees)
+        assert found.weights.tolist() == pytest.approx([float(w) for w in weights], rel=1e-4)
+        assert float(found.variance) == pytest.approx(float(variance), rel=1e-3, abs=0.0)
+        single = rule.at(nodes.float())
+        assert single.weights.dtype == torch.float32
+        moved = squared_exponential_oracle(scale, nodes.float().tolist(), 0.0, degrees)[1]
+        assert float(single.variance) == pytest.approx(float(moved), rel=2e-3, abs=0.0)
+    assert refused[-2:] == [10.0, 40.0] or count == 5
 
 
 @pytest.mark.parametrize(("order", "count", "accuracy"), [(3, 2, 1e-10), (3, 4, 1e-9), (4, 2, 1e-4), (4, 3, 1e-7)])

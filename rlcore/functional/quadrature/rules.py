@@ -120,7 +120,7 @@ class SquaredExponential:
         scale = beside_windows(self.length_scale, times)
 
         def solve(length: Tensor) -> Quadrature:
-            return squared_exponential(length.to(times.dtype), times, first, last, observed, self.noise, degrees)
+            return squared_exponential(length, times, first, last, observed, self.noise, degrees)
 
         return differentiable(solve, scale, times.ndim - 1) if scale.requires_grad else solve(scale)
 
