@@ -5,12 +5,20 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from rlcore.reporting.figures import INK, MUTED, PALETTE, label_lines, new_figure, save, set_titles
 
 MARKER = 4.0  # points
+
+STROKES: tuple[dict[str, Any], ...] = (
+    {"linestyle": "-", "marker": "o"},
+    {"linestyle": (0, (5, 1.5)), "marker": "s", "markerfacecolor": "white"},
+    {"linestyle": (0, (1, 1.2)), "marker": "^"},
+)
+"""Of the lines that share a colour: the first seven of a chart, the next seven, and so on."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +67,9 @@ def plot_charts(charts: Sequence[Chart], path: str | Path) -> None:
 
 def draw_lines(figure: Any, axes: Any, chart: Chart) -> None:
     """The lines, their intervals, the known value, and the names at the right end of each."""
-    labels, colours, drawn = [], iter(PALETTE * 3), []
+    labels, looks, drawn = [], product(STROKES, PALETTE), []
     for line in chart.lines:
-        colour = MUTED if line.theory else next(colours)
-        style: dict[str, Any] = {"linestyle": (0, (2, 2)), "linewidth": 1.1} if line.theory else {"marker": "o"}
+        style, colour = ({"linestyle": (0, (2, 2)), "linewidth": 1.1}, MUTED) if line.theory else next(looks)
         drawn += axes.plot(line.x, line.y, color=colour, markersize=MARKER, **style)
         if line.low is not None and line.high is not None:
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
