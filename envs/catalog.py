@@ -38,7 +38,7 @@ _STOPPED, _PRICE = "rlcore.envs.control.stopped_brownian", "rlcore.envs.finance.
 _MERTON = "rlcore.envs.finance.merton"
 _LINEAR, _CLOSED = "rlcore.envs.affine.linear", "rlcore.envs.affine.closed_forms"
 _BANDIT = "rlcore.envs.games.bandit"
-_GENERATED = "rlcore.envs.affine.generated"
+_GENERATED, _DRAWN = "rlcore.envs.affine.generated", "rlcore.envs.affine.random_converse"
 
 CATALOG: dict[str, Entry] = {
     "rlcore/ArctanSpring-v0": Entry(
@@ -54,6 +54,11 @@ CATALOG: dict[str, Entry] = {
     ),
     "rlcore/CartPoleSwingUp-v0": Entry(
         f"{_CART_POLE}:CartPole", f"{_CART_POLE}:CART_POLE_SWING_UP", "Swing a pole on a cart up and hold it"
+    ),
+    "rlcore/ConverseHjb-v0": Entry(
+        f"{_DRAWN}:ConverseHjb",
+        f"{_DRAWN}:ConverseHjbConfig",
+        "Converse HJB of any size, drawn from a seed: nonlinear, with a known optimum",
     ),
     "rlcore/CosineInput-v0": Entry(
         f"{_CLOSED}:CosineInput",

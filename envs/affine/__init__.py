@@ -6,6 +6,7 @@ from rlcore.envs.affine.converse import converse
 from rlcore.envs.affine.generated import HyperbolicValue, QuarticValue, SaturatedInput, TwoInputs
 from rlcore.envs.affine.linear import F16ShortPeriod, LinearRegulator, LoadFrequency, ThirdOrderLinear, linear
 from rlcore.envs.affine.problem import AffineProblem, Basis, Matrix, gradient
+from rlcore.envs.affine.random_converse import ConverseHjb, ConverseHjbConfig, random_converse
 
 __all__ = [
     "AffineConfig",
@@ -14,6 +15,8 @@ __all__ = [
     "Basis",
     "ClosedLoop",
     "ControlAffine",
+    "ConverseHjb",
+    "ConverseHjbConfig",
     "CosineInput",
     "CubicDecay",
     "CubicGrowth",
@@ -30,4 +33,5 @@ __all__ = [
     "converse",
     "gradient",
     "linear",
+    "random_converse",
 ]

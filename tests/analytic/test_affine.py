@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import gymnasium
 import pytest
 import torch
 
-from rlcore.envs import affine
+from rlcore.envs import affine, make
 from rlcore.envs.affine import AffineConfig, AffineProblem, ControlAffine, Matrix, converse, gradient
 from rlcore.errors import ConfigError, ShapeError
 from rlcore.functional import saturation
@@ -15,7 +16,13 @@ from rlcore.simulation import EnvState, Feedback, Rk4, begin, check_environment,
 
 LINEAR = [affine.ThirdOrderLinear, affine.F16ShortPeriod, affine.LoadFrequency]
 CLOSED = [affine.SineSystem, affine.CosineInput, affine.ArctanSpring, affine.CubicDecay, affine.CubicGrowth]
-GENERATED = [affine.QuarticValue, affine.HyperbolicValue, affine.TwoInputs, affine.SaturatedInput]
+GENERATED = [
+    affine.QuarticValue,
+    affine.HyperbolicValue,
+    affine.TwoInputs,
+    affine.SaturatedInput,
+    affine.ConverseHjb,
+]
 ALL = LINEAR + CLOSED + GENERATED
 REPRESENTED = [*LINEAR, *CLOSED[:3], affine.QuarticValue, affine.TwoInputs, affine.SaturatedInput]
 
@@ -246,6 +253,34 @@ def test_converse_in_six_dimensions_from_the_value_alone(bound):
     env = ControlAffine(problem, AffineConfig(start=0.5, escape=5.0), dtype=torch.float64)
     check_environment(env)
     assert env.control_weight.shape == (2, 2)
+
+
+@pytest.mark.parametrize(("n", "m", "seed"), [(1, 1, 3), (2, 3, 1), (7, 2, 4), (30, 5, 2)])
+def test_a_drawn_problem_of_any_size(n, m, seed):
+    """The HJB equation, the descent of V* and the cost along the optimal loop; the seed is the problem."""
+    env = make("rlcore/ConverseHjb-v0", state_dim=n, action_dim=m, problem_seed=seed, dtype=torch.float64)
+    assert isinstance(env, ControlAffine)
+    assert env.control_weight.shape == (m, m)
+    x = states(env, 40)
+    assert float((env.hjb_residual(x) / (1.0 + env.state_cost(x))).abs().max()) < 1e-13
+    after, cost = follow(env, env.optimal_action, x, 2.0, 200)
+    torch.testing.assert_close(cost, env.optimal_value(x) - env.optimal_value(after), rtol=1e-7, atol=0.0)
+    again = affine.random_converse(n, m, seed)
+    assert torch.equal(again.f(x), env.f(x))
+    assert not torch.equal(affine.random_converse(n, m, seed + 1).f(x), env.f(x))
+    still, _ = follow(env, lambda x: x.new_zeros(len(x), m), x, 10.0, 400)
+    assert float(still.abs().max()) < 1e3, "without control no path leaves for infinity"
+
+
+def test_a_drawn_problem_by_gymnasium():
+    single = gymnasium.make("rlcore/ConverseHjb-v0", state_dim=6, action_dim=3, problem_seed=5)
+    several = gymnasium.make_vec("rlcore/ConverseHjb-v0", num_envs=2, state_dim=6, action_dim=3, problem_seed=5)
+    assert single.observation_space.shape == (6,)
+    assert several.action_space.shape == (2, 3)
+    for sizes in ({"state_dim": 0}, {"action_dim": 0}, {"problem_seed": -1}, {"state_dim": 2.5}):
+        with pytest.raises(ConfigError) as caught:
+            make("rlcore/ConverseHjb-v0", **sizes)
+        assert "\n" not in str(caught.value)
 
 
 def test_what_makes_no_problem_is_refused():
