@@ -25,7 +25,7 @@ from rlcore.errors import ConfigError, NumericsError, RlcoreError, ShapeError
 from rlcore.experiments.integral_rl_tasks import Task, task
 from rlcore.functional.bases import Monomials, quadratic
 from rlcore.functional.quadrature import IntegratedWiener, Simpson, Trapezoid
-from rlcore.functional.riccati import largest_real_part
+from rlcore.functional.riccati import largest_real_part, value_of_gain
 from rlcore.simulation import LinearPaths
 from rlcore.training import ClosedLoopSource
 
@@ -230,6 +230,39 @@ def test_the_guard_refuses_what_diverges_without_it_and_nothing_else():
         ended.append(agent.verdict.fine)
     assert 0 < int((~ended[0]).sum()) < 20
     assert torch.equal(ended[0], ended[1])
+
+
+def test_what_is_refused_would_have_diverged_a_few_updates_later():
+    """The loop stays stable, but its fastest rate is squared at every update: it costs more and more and never ends."""
+    problems, count = random_stable(60, 4, 2, seed=5), 60
+    starts = torch.randn(count, 8, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    first = torch.zeros(count, 10, dtype=torch.float64)
+    agent = IntegralRl(quadratic(4), linear_quadratic(*problems[1:]), IntegratedWiener(2), first)
+    source = ClosedLoopSource(LinearPaths(problems.A, problems.B), starts, window=2.0, count=3, nodes=5)
+    refused_at = torch.zeros(count, dtype=torch.int64)
+    for k in range(1, 13):
+        agent.update(source.next(agent))
+        assert agent.verdict is not None
+        refused_at = torch.where((refused_at == 0) & ~agent.verdict.fine, k, refused_at)
+    assert int((refused_at > 0).sum()) >= 2
+    unit = torch.eye(4, dtype=torch.float64)
+    for i in refused_at.nonzero().flatten().tolist():
+        A, B, Q, R = (part[i] for part in problems)
+        free = IntegralRl(quadratic(4), linear_quadratic(B, Q, R), IntegratedWiener(2), first[i])
+        alone = ClosedLoopSource(LinearPaths(A, B), starts[i], window=2.0, count=3, nodes=5)
+        fastest, costs = [], []
+        for _ in range(30):
+            loop, K = A + B @ free.act(unit).T, free.act(unit).T
+            fastest.append(float(torch.linalg.eigvals(loop).abs().max()))
+            costs.append(float(value_of_gain(A, B, Q, R, -K).trace()))
+            if fastest[-1] > 1e3:
+                break
+            free.weights.copy_(free.evaluate(alone.next(free)).weights)
+            free.improvements += 1
+        refused = int(refused_at[i])
+        assert 1 <= len(fastest) - refused <= 5
+        assert costs[refused - 1] < costs[refused], "what was refused leads to a policy that costs more"
+        assert costs[-1] > 10.0 * costs[refused - 2]
 
 
 @pytest.mark.parametrize("rule", [Trapezoid(), Simpson(), IntegratedWiener(2)])
