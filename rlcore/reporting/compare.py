@@ -229,6 +229,7 @@ def plot_panels(panels: Sequence[Panel], path: str | Path, x: Literal["simulated
     for number, (panel, axes) in enumerate(zip(panels, every, strict=True)):
         curves = {label: mean_curve(group, x) for label, group in by_label(panel.runs, panel.tag).items()}
         set_titles(axes, panel.title, seeds_line(curves), x, panel.tag)
+        axes.locator_params(axis="x", nbins=5)  # numbers of six digits must not touch
         draw_curves(figure, axes, curves, panel.optimum)
         write_curves(curves, x, Path(path).with_name(f"{Path(path).stem}-{number + 1}.csv"))
     save(figure, Path(path))
