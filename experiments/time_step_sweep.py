@@ -76,11 +76,10 @@ def train(name: str, dt: float, config: Config, seed: int, recorder: Recorder = 
     """Score of one agent after training at one control interval; of the cheetah, its reward per second."""
     if name not in OURS:
         return train_rival(cast(RivalName, name), dt, config, seed, recorder)
-    agent = cast(OurAgent, name)
     if config.task == "cheetah":
-        runner = replace(config.runner, agent=agent, dt=dt)
+        runner = replace(config.runner, agent=name, dt=dt)
         return cheetah.run(runner, seed, recorder)["eval/average_reward"]
-    settings = replace(config.learner, agent=agent, task=config.task, dt=dt)
+    settings = replace(config.learner, agent=name, task=config.task, dt=dt)
     return deep_control.run(settings, seed, recorder)["eval/score"]
 
 
@@ -171,8 +170,8 @@ def draw(scores: Scores, config: Config, path: Path) -> None:
 
 def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, float]:
     """Train every agent at every control interval; returns the interquartile mean of the scores."""
-    for name in config.agents:
-        check_agent(name, NAMES)
+    for agent in config.agents:
+        check_agent(agent, NAMES)
     for dt in config.dts:
         check_positive("dts", dt, "s")
     if not config.agents or not config.dts or config.repeats < 1:
