@@ -44,7 +44,12 @@ UNITS = {
 
 
 def axis_label(name: str) -> str:
-    """What to write at an axis that shows a tag: its name with its unit, or the tag's last part in words."""
+    """What to write at an axis that shows a tag: its name with its unit, or the tag's last part in words.
+
+    What has its unit in brackets already, such as "speed [rad/s]", stays.
+    """
+    if "[" in name:
+        return name
     return UNITS.get(name, name.rsplit("/", 1)[-1].replace("_", " "))
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from rlcore.errors import FolderError, UnknownNameError
 from rlcore.reporting.compare import compare, load_runs, mean_curve, plot_comparison, print_comparison
+from rlcore.reporting.figures import axis_label
 from rlcore.reporting.loggers import CsvLogger
 
 TAG = "eval/return"
@@ -112,3 +113,9 @@ def test_figure_comes_as_png_pdf_and_csv(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FolderError, match="cannot write"):
         plot_comparison(load_runs([runs]), TAG, tmp_path / "file" / "figure.png")
+
+
+def test_axes_name_tags_in_words_and_keep_units() -> None:
+    assert axis_label("eval/mean_wealth") == "mean wealth"
+    assert axis_label("simulated") == "simulated time [s]"
+    assert axis_label("angular velocity [rad/s]") == "angular velocity [rad/s]"
