@@ -28,6 +28,7 @@ from rlcore.training.recorder import SILENT, Recorder
 POINTS = {"level": (0.5 * math.pi, 0.0), "hanging": (math.pi, 0.0)}
 """Where the optimal cost is known to 0.1 and 1 %: 3.73 and 6.75."""
 
+TITLES = {"hjb": "Optimal cost, HJB on a grid", "learned": "Learned cost, -J", "rollout": "Cost of the policy"}
 
 LEARNING = deep_control.Config(
     agent="ct-ddpg", dt=0.02, seconds=16.0, learner=replace(deep_control.LEARNER, decay_time=5.0), evaluations=4
@@ -88,11 +89,37 @@ def surfaces(agent: DeepActorCritic, config: Config) -> dict[str, Tensor]:  # ea
 
 
 def draw(found: dict[str, Tensor], path: Path, subtitle: str) -> None:
-    """Three maps of one colour scale, and the numbers as a CSV file."""
+    """Two surfaces, the maps beside them as `..._maps.png`, and the numbers as a CSV file."""
+    draw_surfaces(found, path, subtitle)
+    draw_maps(found, path.with_stem(f"{path.stem}_maps"), subtitle)
+    with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(found)
+        writer.writerows(zip(*(values.flatten().tolist() for values in found.values()), strict=True))
+
+
+def draw_surfaces(found: dict[str, Tensor], path: Path, subtitle: str) -> None:
+    """The grid solution and the learned cost over the plane, on one scale."""
+    figure, every = new_figure(2, solid=True)
+    highest = float(found["hjb"].max())
+    for axes, name in zip(every, ("hjb", "learned"), strict=True):
+        set_titles(axes, TITLES[name], subtitle, "angle [rad], 0 upright", "angular velocity [rad/s]")
+        shape = [found[key].numpy() for key in ("angle", "speed", name)]
+        axes.plot_surface(*shape, cmap="viridis", vmin=0.0, vmax=highest, rcount=81, ccount=81, linewidth=0.0)
+        axes.set_zlim(0.0, highest)
+        axes.set_zlabel("discounted cost")
+        axes.set_yticks((-8, -4, 0, 4, 8))
+        axes.yaxis.labelpad = 10.0
+        axes.view_init(elev=35.0, azim=-60.0)
+        axes.set_box_aspect(None, zoom=0.85)
+    save(figure, path)
+
+
+def draw_maps(found: dict[str, Tensor], path: Path, subtitle: str) -> None:
+    """Three maps of one colour scale, with lines of equal cost."""
     figure, every = new_figure(3)
-    titles = {"hjb": "Optimal cost, HJB on a grid", "learned": "Learned cost, -J", "rollout": "Cost of the policy"}
     image: Any = None
-    for axes, (name, title) in zip(every, titles.items(), strict=True):
+    for axes, (name, title) in zip(every, TITLES.items(), strict=True):
         set_titles(axes, title, subtitle, "angle [rad], 0 upright", "angular velocity [rad/s]")
         axes.grid(visible=False)
         values = found[name].numpy()
@@ -102,10 +129,6 @@ def draw(found: dict[str, Tensor], path: Path, subtitle: str) -> None:
         axes.clabel(lines, fontsize=7)
     figure.colorbar(image, ax=every[-1], label="discounted cost")
     save(figure, path)
-    with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(found)
-        writer.writerows(zip(*(values.flatten().tolist() for values in found.values()), strict=True))
 
 
 def train(config: Config, seed: int, recorder: Recorder = SILENT) -> DeepActorCritic:

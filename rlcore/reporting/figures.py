@@ -53,8 +53,11 @@ def axis_label(name: str) -> str:
     return UNITS.get(name, name.rsplit("/", 1)[-1].replace("_", " "))
 
 
-def new_figure(panels: int) -> tuple[Any, list[Any]]:
-    """A figure and its axes in rows of up to four, in the common style; draws to files only, never to a screen."""
+def new_figure(panels: int, *, solid: bool = False) -> tuple[Any, list[Any]]:
+    """A figure and its axes in rows of up to four, in the common style; draws to files only, never to a screen.
+
+    `solid` asks for axes in three dimensions.
+    """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -64,7 +67,8 @@ def new_figure(panels: int) -> tuple[Any, list[Any]]:
         columns = -(-panels // rows)
         figure = Figure(figsize=(7.2 if panels == 1 else 6.4 * columns, 4.2 * rows), layout="constrained")
         FigureCanvasAgg(figure)
-        every = list(figure.subplots(rows, columns, squeeze=False).flat)
+        projection = {"projection": "3d"} if solid else None
+        every = list(figure.subplots(rows, columns, squeeze=False, subplot_kw=projection).flat)
         for spare in every[panels:]:
             spare.remove()
         return figure, every[:panels]

@@ -148,7 +148,6 @@ EVALUATION: dict[str, tuple[Any, Any]] = {
     ),
     "pendulum_hjb": (
         pendulum_hjb,
-        preference_losses,
         pendulum_hjb.Config(training=replace(SHORT, dt=0.05), fine_dt=0.05, seconds=2.0, cells=9),
     ),
     "time_step_sweep": (
