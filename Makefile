@@ -19,7 +19,7 @@ demo: $(READY)
 	@$(PY) -m rlcore.experiments.demo
 
 test: $(READY)
-	@$(PY) -m pytest
+	@$(PY) -m pytest --numprocesses=2 --dist=worksteal
 
 lint: $(READY)
 	@$(PY) -m ruff check .

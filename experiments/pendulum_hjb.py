@@ -47,6 +47,8 @@ class Config:
     """Length of those rollouts [s]; what follows is discounted to nothing."""
     cells: int = 41
     """Points per axis of the surfaces."""
+    reference_cells: int = 481
+    """Cells per axis of the grid that gives the optimal cost at the two known points."""
 
 
 PRESETS = {"quick": Config(), "paper": Config(replace(LEARNING, dt=0.01), cells=81)}
@@ -143,7 +145,7 @@ def train(config: Config, seed: int, recorder: Recorder = SILENT) -> DeepActorCr
 def point_costs(agent: DeepActorCritic, config: Config) -> dict[str, dict[str, float]]:
     """Optimal cost, -J and cost of the policy at `POINTS`."""
     states = torch.tensor(list(POINTS.values()))
-    optimum = -Pendulum().optimal_value(states[:, 0], states[:, 1], cells=481)
+    optimum = -Pendulum().optimal_value(states[:, 0], states[:, 1], cells=config.reference_cells)
     table = {"hjb": optimum, "learned": learned_cost(agent, states), "rollout": rollout_cost(agent, config, states)}
     return {kind: dict(zip(POINTS, costs.tolist(), strict=True)) for kind, costs in table.items()}
 

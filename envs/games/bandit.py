@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from rlcore.checks import check_integer
+from rlcore.checks import check_integer, check_positive
 from rlcore.envs.games.tables import DOUBLE, cyclic_table
 from rlcore.errors import ConfigError
 from rlcore.functional.divergence import kl
@@ -70,6 +70,7 @@ class PreferenceBandit(Environment):
         device: str | torch.device = "cpu",
     ) -> None:
         check_integer("contexts, actions", config.contexts, config.actions)
+        check_positive("beta", config.beta)
         if config.contexts < 1 or config.actions < CLASSES:
             raise ConfigError(f"need contexts >= 1 and actions >= 3, got {config.contexts} and {config.actions}")
         if config.opponent not in get_args(Opponent):

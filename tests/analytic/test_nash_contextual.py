@@ -98,7 +98,7 @@ def small(estimator: str, **settings: float) -> tuple[PreferenceBandit, NashCont
     network = Mlp(3, (), 3, generator=torch.Generator().manual_seed(0), output_gain=0.0).double()
     config = NashContextualConfig(estimator=estimator, **settings)  # type: ignore[arg-type]
     agent = NashContextual(network, lambda obs: obs @ env.log_reference, config)
-    source = DuelSource(env.table, agent.opponent, 128, generator=torch.Generator().manual_seed(0),
+    source = DuelSource(env.table, agent.opponent, 512, generator=torch.Generator().manual_seed(0),
                         exact=estimator == "exact")  # fmt: skip
     return env, agent, source
 
@@ -119,7 +119,7 @@ def test_duels_bring_every_context_to_its_own_equilibrium(estimator: str) -> Non
     env, agent, source = small(estimator, lr=0.04, decay=80.0)
     seen = torch.eye(3).double()
     before = env.game.gap(env.game.log_reference)
-    agent.learn(source, 800)
+    agent.learn(source, 1600)  # over seeds the gap ends at 0.004 to 0.014 of the first
     log_pi = agent.act(seen).detach()
     gap = env.game.gap(log_pi)
     assert float(gap.max()) < 0.06 * float(before.max())

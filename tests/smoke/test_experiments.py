@@ -148,11 +148,11 @@ EVALUATION: dict[str, tuple[Any, Any]] = {
     ),
     "pendulum_hjb": (
         pendulum_hjb,
-        pendulum_hjb.Config(training=replace(SHORT, dt=0.05), fine_dt=0.05, seconds=2.0, cells=9),
+        pendulum_hjb.Config(replace(SHORT, dt=0.05), fine_dt=0.05, seconds=2.0, cells=9, reference_cells=121),
     ),
     "time_step_sweep": (
         time_step_sweep,
-        time_step_sweep.Config(agents=("cppo", "sac-naive", "sac-fair", "ppo-fair"), dts=(0.1, 0.05), learner=SHORT),
+        time_step_sweep.Config("lq", ("cppo", "sac-fair", "ppo-naive"), dts=(0.1, 0.05), learner=SHORT),
     ),
     "wsrl_point_maze": (wsrl_point_maze, MAZE),
     "wsrl_ablations": (wsrl_ablations, wsrl_ablations.Config(MAZE, panels=("start", "ensemble"), warm_up=5)),
