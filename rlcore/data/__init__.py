@@ -4,17 +4,21 @@ from rlcore.data.batches import Comparisons, TensorBatch, Trajectory, Transition
 from rlcore.data.buffer import Replay, ReplayBuffer
 from rlcore.data.chained import ChainedReplay
 from rlcore.data.episodes import in_order, lengths, summary
+from rlcore.data.texts import Completions, Tokeniser, Vocabulary
 from rlcore.data.windows import ResolvedWindows, Windows
 
 __all__ = [
     "ChainedReplay",
     "Comparisons",
+    "Completions",
     "Replay",
     "ReplayBuffer",
     "ResolvedWindows",
     "TensorBatch",
+    "Tokeniser",
     "Trajectory",
     "Transitions",
+    "Vocabulary",
     "Windows",
     "in_order",
     "lengths",

@@ -49,7 +49,7 @@ def test_constraints_pin_every_dependency() -> None:
     assert names == sorted(names)
     project = pyproject()["project"]
     extras = project["optional-dependencies"]
-    needed = {normal(line) for line in project["dependencies"] + extras["dev"] + extras["robotics"]}
+    needed = {normal(line) for line in project["dependencies"] + extras["dev"] + extras["lm"] + extras["robotics"]}
     assert needed - {normal(project["name"])} <= set(names)
 
 
