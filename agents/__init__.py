@@ -1,1 +1,1 @@
-"""Agents, by family: `rlcore.agents.actor_critic`, `integral_rl`, `martingale`, `nash`."""
+"""Agents, by family: `rlcore.agents.actor_critic`, `integral_rl`, `martingale`, `nash`, `orpo`."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -41,10 +41,12 @@ class Step(NamedTuple):
     truncated: Bools  # [B] at the time limit, where it is not terminated
 
 
-def spaces(env: Environment) -> tuple[Box, Box]:
+def spaces(env: Environment) -> tuple[Box, Box | Discrete]:
     """Observation and action space of one copy."""
     spec = env.spec
     observation = Box(-np.inf, np.inf, (spec.observation_dim,), np.float32)
+    if spec.discrete:
+        return observation, Discrete(spec.action_dim)
     return observation, Box(spec.action_low, spec.action_high, (spec.action_dim,), np.float32)
 
 
@@ -71,6 +73,7 @@ class BatchStepper:
         self.waiting = True  # whether there is such a row
         self.safe_until: float = 0.0  # no row reaches its time limit before this control step
         self.started = False
+        self.true_reward: Floats | None = None  # [B] of the last step, where the environment has one
         start = begin(env, num_envs, seed=0)  # checks num_envs and the contract of the environment
         self.state, self.row, self.count, self.seed = start
         self.began = np.zeros(num_envs, dtype=np.int64)  # the control step at which each episode began
@@ -80,7 +83,7 @@ class BatchStepper:
     def begin(self, seed: int, first_row: int = 0) -> Floats:
         """Start every row from a seed; the rows are first_row, first_row + 1, ..."""
         self.state, self.row, self.count, self.seed = begin(self.env, self.num_envs, seed=seed, first_row=first_row)
-        self.noise, self.started = (), True
+        self.noise, self.started, self.true_reward = (), True, None
         self.over, self.waiting = np.zeros(self.num_envs, dtype=bool), False
         self.began[:], self.safe_until = 0, 0.0
         return self.observe()
@@ -102,7 +105,11 @@ class BatchStepper:
         moves = None if hold is None else ~hold
         if self.waiting:
             self.check_started(self.over if moves is None else self.over & moves)
-        after, earned = self.env.transition(self.state, self.action(action, moves), self.process_noise())
+        taken = self.action(action, moves)
+        after, earned = self.env.transition(self.state, taken, self.process_noise())
+        if self.env.has_true_reward:
+            true = as_floats(self.env.true_reward(self.state, taken, after))
+            self.true_reward = true if hold is None else np.where(hold, np.float32(0.0), true)
         if hold is None and not self.may_end():
             self.state, self.count = after, self.count + 1
             return Step(self.observe(), as_floats(earned), *(np.zeros(self.num_envs, bool) for _ in range(2)))
@@ -161,8 +168,10 @@ class BatchStepper:
 
     def action(self, value: Any, moves: Bools | None) -> Tensor:  # -> [B, m]
         """The action as a tensor of its own; rows that do not move may hold anything."""
-        shape = (self.num_envs, self.env.spec.action_dim)
-        check_action_shape(value, shape)
+        spec = self.env.spec
+        if spec.discrete and np.ndim(value) == 1:
+            value = chosen(value, spec.action_dim)
+        check_action_shape(value, (self.num_envs, spec.action_dim))
         action: NDArray[np.floating[Any]] = np.array(value, dtype=self.numpy_dtype)
         if not np.isfinite(np.vdot(action, action)):  # one cheap call; finite numbers may still overflow in it
             finite = np.isfinite(action)
@@ -183,6 +192,15 @@ def check_action_shape(value: Any, shape: tuple[int, ...]) -> None:
     """Raise unless the action has exactly this shape."""
     if np.shape(value) != shape:
         raise ShapeError(f"action must have shape {list(shape)}, got {list(np.shape(value))}; reshape it first")
+
+
+def chosen(value: Any, choices: int) -> NDArray[np.float32]:  # [N] -> [N, m]
+    """Choices by number as scores, 1 for the one that is chosen."""
+    number = np.asarray(value)
+    if not np.issubdtype(number.dtype, np.integer) or ((number < 0) | (number >= choices)).any():
+        raise ShapeError(f"action must be a whole number from 0 to {choices - 1}, got {number.tolist()}")
+    scores: NDArray[np.float32] = np.eye(choices, dtype=np.float32)[number]
+    return scores
 
 
 def as_floats(value: Tensor) -> Floats:

@@ -2,8 +2,8 @@
 
 Both end an episode themselves: `terminated` comes from the environment, `truncated` from its horizon (and from
 `max_episode_steps`), so a registered id needs no `TimeLimit` wrapper. Observations and rewards are float32; `info` has
-`t`, the seconds since the episode began, and `dt`, the control interval [s]. The last
-reward includes a terminal reward.
+`t`, the seconds since the episode began, and `dt`, the control interval [s], and after a step `true_reward` where the
+environment has a true reward beside the one it pays. The last reward includes a terminal reward.
 
 Seeds: `reset(seed=s)` starts rows 0, 1, ... of seed s of the core (`options={"first_row": i}` starts at row i), and a
 later `reset()` goes on with new episodes of the same rows.
@@ -43,12 +43,15 @@ class GymEnv(gymnasium.Env[Floats, Floats]):
         return obs[0], self.info()
 
     def step(self, action: Any) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
-        check_action_shape(action, (self.env.spec.action_dim,))
+        if not (self.env.spec.discrete and np.ndim(action) == 0):
+            check_action_shape(action, (self.env.spec.action_dim,))
         after = self.stepper.step(np.asarray(action)[None])
         return after.obs[0], float(after.reward[0]), bool(after.terminated[0]), bool(after.truncated[0]), self.info()
 
     def info(self) -> dict[str, Any]:
-        return {"t": float(self.stepper.seconds()[0]), "dt": self.env.spec.dt}
+        info = {"t": float(self.stepper.seconds()[0]), "dt": self.env.spec.dt}
+        true = self.stepper.true_reward
+        return info if true is None else info | {"true_reward": float(true[0])}
 
     def render(self) -> NDArray[np.uint8] | None:
         return None if self.render_mode is None else self.stepper.frame(0)
@@ -127,9 +130,14 @@ class GymVectorEnv(VectorEnv[Floats, Floats, NDArray[Any]]):
         t, dt = self.stepper.seconds(), np.full(self.num_envs, self.env.spec.dt)
         if rows is None:
             every = np.ones(self.num_envs, dtype=bool)
-            return {"t": t, "_t": every, "dt": dt, "_dt": every.copy()}
+            return {"t": t, "_t": every, "dt": dt, "_dt": every.copy()} | self.true(every)
         t[~rows] = dt[~rows] = 0.0
-        return {"t": t, "_t": rows.copy(), "dt": dt, "_dt": rows.copy()}
+        return {"t": t, "_t": rows.copy(), "dt": dt, "_dt": rows.copy()} | self.true(rows)
+
+    def true(self, rows: Bools) -> dict[str, Any]:
+        """The true reward of the last step, where the environment tells it from its own."""
+        true = self.stepper.true_reward
+        return {} if true is None else {"true_reward": np.where(rows, true, 0.0), "_true_reward": rows.copy()}
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         return None if self.render_mode is None else tuple(self.stepper.frame(i) for i in range(self.num_envs))

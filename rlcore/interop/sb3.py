@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from rlcore.errors import ConfigError
-from rlcore.interop.batch import BatchStepper, Bools, Floats, metadata, spaces
+from rlcore.interop.batch import BatchStepper, Bools, Floats, chosen, metadata, spaces
 from rlcore.simulation.environment import Environment
 
 
@@ -60,6 +61,9 @@ class Sb3VecEnv(VecEnv):
                 infos[i]["terminal_observation"] = after.obs[i].copy()
                 infos[i]["TimeLimit.truncated"] = bool(after.truncated[i])
                 self.reset_infos[i] = begun[i]
+        if self.stepper.true_reward is not None:
+            for info, true in zip(infos, self.stepper.true_reward.tolist(), strict=True):
+                info["true_reward"] = true
         return obs, after.reward, ended, infos
 
     def infos(self) -> list[dict[str, Any]]:
@@ -104,4 +108,6 @@ class Sb3Policy:
         if normaliser is not None:
             values = np.asarray(normaliser.normalize_obs(values))
         action, _ = self.model.predict(values, deterministic=self.deterministic)
+        if isinstance(self.model.action_space, Discrete):
+            action = chosen(action, int(self.model.action_space.n))
         return torch.as_tensor(action, dtype=obs.dtype, device=obs.device)

@@ -7,7 +7,9 @@ ten critics, or the critics of ten independent runs, cost about as many calls as
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +20,7 @@ from rlcore.errors import ConfigError
 
 @dataclass(frozen=True)
 class Layers:
-    """The hidden layers of a network: Linear, then LayerNorm if wanted, then ReLU; orthogonal weights, zero biases."""
+    """The hidden layers of a network: Linear, LayerNorm if wanted, activation; orthogonal weights, zero biases."""
 
     hidden: tuple[int, ...] = (256, 256)
     """Widths."""
@@ -32,6 +34,15 @@ class Layers:
     """The same for the last hidden layer; WSRL's configurations use 0.01 here on some tasks."""
     output_gain: float = math.sqrt(2.0)
     """The same for the output layer; 0.01 starts a policy near the middle of its box."""
+    activation: Literal["relu", "tanh", "leaky_relu"] = "relu"
+    """What follows each hidden layer; the slope of leaky_relu below zero is 0.01."""
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "leaky_relu": nn.functional.leaky_relu,
+}
 
 
 class StackedLinear(nn.Module):
@@ -90,6 +101,9 @@ class Ensemble(nn.Module):
         if min(seeds, members, inputs, outputs, *layers.hidden) < 1 or not layers.hidden:
             raise ConfigError(f"an ensemble needs every size at least 1 and a hidden layer, got {layers.hidden}")
         check_positive("norm_eps", layers.norm_eps)
+        if layers.activation not in ACTIVATIONS:
+            raise ConfigError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {layers.activation!r}")
+        self.activation = ACTIVATIONS[layers.activation]
         self.seeds, self.members, self.shared_head = seeds, members, shared_head
         self.hidden, self.norms = nn.ModuleList(), nn.ModuleList()
         width = inputs
@@ -110,7 +124,7 @@ class Ensemble(nn.Module):
             flat = (first + chosen).flatten()  # [S k]
         x = x.unsqueeze(1).expand(-1, count, -1, -1).reshape(self.seeds * count, rows, -1)
         for linear, norm in zip(self.hidden, self.norms, strict=True):
-            x = torch.relu(norm(linear(x, flat), flat))
+            x = self.activation(norm(linear(x, flat), flat))
         if self.shared_head:
             out: Tensor = self.head(x.view(self.seeds, count * rows, -1))
         else:

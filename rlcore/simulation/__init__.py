@@ -10,6 +10,7 @@ from rlcore.simulation.environment import (
     check_environment,
 )
 from rlcore.simulation.integrators import EulerMaruyama, ExactLinear, Heun, Rk4
+from rlcore.simulation.memory import WithMemory
 from rlcore.simulation.policy import Feedback, GaussianFeedback, Policy, UniformPolicy
 from rlcore.simulation.rollout import RolloutState, begin, rollout, rollout_with_reset
 
@@ -31,6 +32,7 @@ __all__ = [
     "RolloutState",
     "SmoothPaths",
     "UniformPolicy",
+    "WithMemory",
     "begin",
     "check_environment",
     "rollout",

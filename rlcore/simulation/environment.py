@@ -41,6 +41,8 @@ class ControlSpec:
     """d; 0 means that the state itself is observed."""
     initial_noise_dim: int = 0
     """Standard normals that `initial_state` consumes; 0 means state_dim of them."""
+    discrete: bool = False
+    """Whether an action is a score for each of m choices, of which the largest is taken. Gymnasium sees Discrete(m)."""
 
     def __post_init__(self) -> None:
         check_positive("dt", self.dt, "s")
@@ -94,6 +96,11 @@ class Environment(ABC):
         """Whether this kind of process can end by its own nature; the rollout saves its bookkeeping where it cannot."""
         return type(self).terminated is not Environment.terminated
 
+    @property
+    def has_true_reward(self) -> bool:
+        """Whether what `transition` pays is a proxy, and `true_reward` says what was wanted."""
+        return type(self).true_reward is not Environment.true_reward
+
     @abstractmethod
     def initial_state(self, noise: Tensor) -> EnvState:  # [B, r] standard normals
         """A state at the beginning of an episode, for each row of noise."""
@@ -113,6 +120,10 @@ class Environment(ABC):
     def terminal_reward(self, state: EnvState) -> Tensor:  # -> [B]
         """Reward paid once on arrival in a terminated state."""
         return torch.zeros_like(state.x[:, 0])
+
+    def true_reward(self, state: EnvState, action: Tensor, after: EnvState) -> Tensor:  # -> [B]
+        """What a step really was worth, a terminal reward included: to be watched, never to be trained on."""
+        raise ConfigError(f"{self.spec.name} has no true reward beside the one it pays; write its `true_reward`")
 
 
 @runtime_checkable
@@ -228,6 +239,8 @@ def check_environment(env: Environment) -> None:
     check("observe", env.observe(state), (batch, spec.observation_dim), env.dtype)
     check("terminated", env.terminated(state), (batch,), torch.bool)
     check("terminal_reward", env.terminal_reward(state), (batch,), env.dtype)
+    if env.has_true_reward:
+        check("true_reward", env.true_reward(state, action, after), (batch,), env.dtype)
 
 
 def check_diffuse(env: ControlledDiffusion) -> None:

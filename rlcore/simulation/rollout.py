@@ -118,7 +118,8 @@ def rollout_with_reset(
     """`steps` control steps in which finished rows start anew -> Transitions [K, B, ...].
 
     A row is finished when it terminates or reaches the horizon; `extras["last"]` marks its last step. `next_obs` stays
-    the true one, and only a termination sets the discount to 0.
+    the true one, and only a termination sets the discount to 0. `extras["true_reward"]` is there if the environment has
+    a true reward.
     """
     if steps < 1:
         raise ConfigError(f"steps must be at least 1, got {steps}")
@@ -129,6 +130,9 @@ def rollout_with_reset(
     action = torch.empty(*shape, spec.action_dim, **new)  # type: ignore[call-overload]
     reward = torch.empty(shape, **new)  # type: ignore[call-overload]
     terminated, last = (torch.zeros(shape, dtype=torch.bool, device=env.device) for _ in range(2))
+    extras = {"last": last}
+    if env.has_true_reward:
+        extras["true_reward"] = torch.empty_like(reward)
     ends_in_time = math.isfinite(spec.horizon)
     now = env.observe(state)
     for k, process_noise, action_noise in noise_chunks(env, 0 if deterministic else policy.noise_dim, start, steps):
@@ -138,6 +142,8 @@ def rollout_with_reset(
         if env.terminates:
             terminated[k] = ended = env.terminated(after)
             earned = earned + torch.where(ended, env.terminal_reward(after), 0.0)
+        if env.has_true_reward:
+            extras["true_reward"][k] = env.true_reward(state, u, after)
         reward[k], state = earned, after
         if env.terminates or ends_in_time:
             torch.logical_or(terminated[k], after.t > spec.horizon - 0.5 * spec.dt, out=last[k])
@@ -145,7 +151,7 @@ def rollout_with_reset(
         now = env.observe(state)
     dt = torch.full_like(reward, spec.dt)
     discount = torch.exp(-spec.discount_rate * dt) * ~terminated
-    batch_of_steps = Transitions(obs, action, reward, discount, next_obs, dt, {"last": last})
+    batch_of_steps = Transitions(obs, action, reward, discount, next_obs, dt, extras)
     return batch_of_steps, start._replace(env=state, step=start.step + steps)
 
 

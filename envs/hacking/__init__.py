@@ -1,0 +1,1 @@
+"""Environments that pay a proxy, know the true reward, and can be hacked."""

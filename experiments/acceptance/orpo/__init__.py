@@ -1,0 +1,1 @@
+"""What optimising a proxy without hacking it claims: the rows of `rlcore verify orpo`, by part."""
