@@ -20,25 +20,35 @@ def exact_loss(log_policy: Tensor, payoffs: Tensor, pull: Tensor, total: float) 
 def policy_gradient_loss(
     log_policy: Tensor, candidates: Tensor, wins: Tensor, pull: Tensor, total: float
 ) -> Tensor:  # [N, A], [N, K], [N, K], [N, A] -> []
-    """-(R - b) log pi(y), R = p(y > o) + pull(y) - total log pi(y) detached, b the mean R of the other candidates.
-
-    The gradient of the pulls' own log pi has mean zero, so that R may be held fixed; leaving a candidate's own R out of
-    its baseline leaves the mean as it is. K >= 2.
-    """
+    """`sampled_gradient_loss` of actions that are numbers of columns."""
     log_pi = log_policy.gather(1, candidates)  # [N, K]
     reward = (wins + pull.gather(1, candidates) - total * log_pi).detach()
-    count = candidates.shape[1]
+    return sampled_gradient_loss(log_pi, reward)
+
+
+def sampled_gradient_loss(log_pi: Tensor, reward: Tensor) -> Tensor:  # [N, K, ...], [N, K, ...] -> []
+    """-(R - b) log pi(y), R = p(y > o) + pull(y) - total log pi(y) held fixed, b the mean R of the other candidates.
+
+    The gradient of the pulls' own log pi has mean zero, so that R may be held fixed; leaving a candidate's own R out of
+    its baseline leaves the mean as it is. K >= 2. Further dimensions, such as the tokens of a text, are summed.
+    """
+    count = reward.shape[1]
     others = (reward.sum(1, keepdim=True) - reward) / (count - 1)
-    return -((reward - others) * log_pi).sum(1).mean() / count
+    return -((reward - others) * log_pi).sum() / (len(reward) * count)
 
 
 def regression_loss(
     log_policy: Tensor, candidates: Tensor, wins: Tensor, pull: Tensor, total: float
 ) -> Tensor:  # [N, A], [N, 2], [N, 2], [N, A] -> []
-    """Half the mean square of (total log pi - pull - p(. > o)) of y, less that of y'.
+    """`sampled_regression_loss` of actions that are numbers of columns."""
+    return sampled_regression_loss((total * log_policy - pull).gather(1, candidates), wins)
+
+
+def sampled_regression_loss(score: Tensor, wins: Tensor) -> Tensor:  # [N, 2], [N, 2] -> []
+    """Half the mean square of (total log pi - pull - p(. > o)) of y, less that of y'; the score is the first two terms.
 
     Its minimiser is the proximal point for any sampler of full support, and a judge that says 0 or 1 with the right
     probabilities leaves it where it is: old samples may be used again.
     """
-    error = (total * log_policy - pull).gather(1, candidates) - wins
+    error = score - wins
     return 0.5 * (error[:, 0] - error[:, 1]).square().mean()

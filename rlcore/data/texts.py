@@ -6,7 +6,7 @@ Letters: N texts, P tokens of prompts, T tokens of completions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import torch
@@ -87,6 +87,39 @@ class Completions(TensorBatch):
 
     def __getitem__(self, index: Tensor | slice) -> Completions:
         return self.map(lambda x: x[index])
+
+    def trimmed(self) -> Completions:
+        """Without the columns that are padding in every row."""
+        first, longest = int(self.prompt_mask.any(0).long().argmax()), max(1, int(self.mask.sum(-1).max()))
+        return Completions(self.prompt[:, first:], self.prompt_mask[:, first:],
+                           self.tokens[:, :longest], self.mask[:, :longest])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class JudgedTexts:
+    """Candidates of N prompts, K for each, and the text of an opponent that all K were judged against."""
+
+    candidates: Completions  # [N K], those of a prompt side by side
+    rivals: Completions  # [N]
+    wins: Tensor  # [N, K] probability, or 0 or 1, that a candidate is preferred; NaN where the judge failed
+    queries: int = 0
+    """Questions to the judge."""
+    asymmetry: float = 0.0
+    """How far the judge's answers to both orders of a pair are from agreement."""
+
+    def __len__(self) -> int:
+        return len(self.wins)
+
+    def __getitem__(self, rows: Tensor) -> JudgedTexts:
+        """Some of the prompts, by number."""
+        each = self.wins.shape[1]
+        every = (rows.unsqueeze(1) * each + torch.arange(each, device=rows.device)).flatten()
+        return replace(self, candidates=self.candidates[every], rivals=self.rivals[rows], wins=self.wins[rows])
+
+
+def joined(first: Completions, second: Completions) -> Completions:
+    """The rows of both."""
+    return Completions(*(torch.cat([getattr(first, f.name), getattr(second, f.name)]) for f in fields(Completions)))
 
 
 def pad_left(rows: Sequence[Sequence[int]], pad: int, longest: int | None = None) -> tuple[Tensor, Tensor]:

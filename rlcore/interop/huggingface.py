@@ -31,12 +31,12 @@ class HuggingFaceModel(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.caches = extra("transformers")
+        self.cache = extra("transformers").DynamicCache
         self.takes = frozenset(inspect.signature(getattr(model, "get_base_model", lambda: model)().forward).parameters)
 
     def start(self) -> Any:
         """An empty cache, of the kind that the model's layers ask for."""
-        return self.caches.DynamicCache(config=self.model.config)
+        return self.cache(config=self.model.config)
 
     def read(self, tokens: Tensor, mask: Tensor, memory: Any = None, last: bool = False) -> Tensor:
         """Logits [B, L, V] after tokens [B, L], or after the last one alone; mask [B, M + L]."""

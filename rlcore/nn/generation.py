@@ -10,12 +10,11 @@ Letters: N rows, P tokens of prompts, T of completions, V symbols.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlcore.checks import check_positive
 from rlcore.data.texts import Completions
@@ -88,20 +87,6 @@ class Symbols(NamedTuple):
     end: int
 
 
-@contextmanager
-def inference(model: object) -> Iterator[None]:
-    """No gradients, and no dropout where the model has some."""
-    modules = [m for m in model.modules() if m.training] if isinstance(model, nn.Module) else []
-    try:
-        for module in modules:
-            module.training = False
-        with torch.no_grad():
-            yield
-    finally:
-        for module in modules:
-            module.training = True
-
-
 def draw(logits: Tensor, uniform: Tensor) -> Tensor:  # [N, V], [N] in [0, 1) -> [N]
     """The symbol at which the distribution function passes the uniform number; impossible ones are never drawn."""
     rising = torch.softmax(logits.double(), -1).cumsum(-1)
@@ -109,6 +94,7 @@ def draw(logits: Tensor, uniform: Tensor) -> Tensor:  # [N, V], [N] in [0, 1) ->
     return found.clamp(max=logits.shape[1] - 1)
 
 
+@torch.no_grad()
 def generate(
     model: CausalModel, prompt: Tensor, prompt_mask: Tensor, uniform: Tensor | None, length: int, symbols: Symbols
 ) -> Completions:  # [N, P], [N, P], [N, T]
@@ -116,21 +102,20 @@ def generate(
 
     `uniform` None takes the likeliest symbol. One call of the model for each token, each reading one token.
     """
-    with inference(model):
-        rows, memory = len(prompt), model.start()
-        tokens = prompt.new_full((rows, length), symbols.pad)
-        real = torch.zeros(rows, length, dtype=torch.bool, device=prompt.device)
-        mask, alive = prompt_mask, torch.ones(rows, dtype=torch.bool, device=prompt.device)
-        logits = model.read(prompt, mask, memory, True)
-        for t in range(length):
-            found = logits[:, -1].argmax(-1) if uniform is None else draw(logits[:, -1], uniform[:, t])
-            tokens[:, t] = found = torch.where(alive, found, symbols.pad)
-            real[:, t] = alive
-            mask = torch.cat([mask, alive.unsqueeze(1)], 1)
-            alive = alive & (found != symbols.end)
-            if t + 1 == length or not bool(alive.any()):
-                break
-            logits = model.read(found.unsqueeze(1), mask, memory, True)
+    rows, memory = len(prompt), model.start()
+    tokens = prompt.new_full((rows, length), symbols.pad)
+    real = torch.zeros(rows, length, dtype=torch.bool, device=prompt.device)
+    mask, alive = prompt_mask, torch.ones(rows, dtype=torch.bool, device=prompt.device)
+    logits = model.read(prompt, mask, memory, True)
+    for t in range(length):
+        found = logits[:, -1].argmax(-1) if uniform is None else draw(logits[:, -1], uniform[:, t])
+        tokens[:, t] = found = torch.where(alive, found, symbols.pad)
+        real[:, t] = alive
+        mask = torch.cat([mask, alive.unsqueeze(1)], 1)
+        alive = alive & (found != symbols.end)
+        if t + 1 == length or not bool(alive.any()):
+            break
+        logits = model.read(found.unsqueeze(1), mask, memory, True)
     return Completions(prompt, prompt_mask, tokens, real)
 
 
