@@ -38,6 +38,7 @@ _STOPPED, _PRICE = "rlcore.envs.control.stopped_brownian", "rlcore.envs.finance.
 _MERTON = "rlcore.envs.finance.merton"
 _LINEAR, _CLOSED = "rlcore.envs.affine.linear", "rlcore.envs.affine.closed_forms"
 _BANDIT = "rlcore.envs.games.bandit"
+_GLUCOSE = "rlcore.envs.hacking.glucose"
 _GENERATED, _DRAWN = "rlcore.envs.affine.generated", "rlcore.envs.affine.random_converse"
 
 CATALOG: dict[str, Entry] = {
@@ -87,6 +88,11 @@ CATALOG: dict[str, Entry] = {
         f"{_FINITE}:FiniteHorizonLqr",
         f"{_FINITE}:FiniteHorizonLqrConfig",
         "Linear-quadratic with an end and a terminal cost",
+    ),
+    "rlcore/Glucose-v0": Entry(
+        f"{_GLUCOSE}:Glucose",
+        f"{_GLUCOSE}:GlucoseConfig",
+        "Insulin for one of 30 virtual patients: treatment cost as the proxy, glycaemic risk as the truth",
     ),
     "rlcore/HyperbolicValue-v0": Entry(
         f"{_GENERATED}:HyperbolicValue",
