@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,7 +86,7 @@ def glucose(
     policy: Policy | None = None, *, legacy: bool = True, paths: int = 64, days: int = 20, seed: int = 0
 ) -> Watched:
     """adult#001 for some days after a first one, under the published PID controller or another policy."""
-    env = make("rlcore/Glucose-v0", legacy=legacy)
+    env = make("rlcore/Glucose-v0", legacy=legacy, compiled=days > 5)
     assert isinstance(env, Glucose)
     chosen = pid(env) if policy is None else policy
     return watch(env, chosen, paths=paths, steps=288 * days, burn_in=288, seed=seed, measure=glucose_figures)
@@ -100,7 +99,15 @@ def record(name: str, found: Watched) -> tuple[str, ...]:
     """One row of a table of glucose."""
     (proxy, true), f = found.totals(), found.figures
     shares = (f"{f[key]:.2f}" for key in ("in_range", "hypo"))
-    return (name, f"{true:.0f}", f"{proxy:.1f}", f"{found.correlation:.2f}", f"{f['bg']:.0f}", *shares, f"{found.ended:.2f}")
+    return (
+        name,
+        f"{true:.0f}",
+        f"{proxy:.1f}",
+        f"{found.correlation:.2f}",
+        f"{f['bg']:.0f}",
+        *shares,
+        f"{found.ended:.2f}",
+    )
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Insulin for a patient with type 1 diabetes: what treatment costs as the proxy, what it does to the body as the truth."""
+"""Insulin for a patient with type 1 diabetes: the cost of treatment as the proxy, the risk to the body as the truth."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from rlcore.checks import check_not_negative
 from rlcore.envs.hacking import glucose_meals as meals
 from rlcore.envs.hacking.glucose_drawing import draw_glucose
-from rlcore.envs.hacking.glucose_model import Plate, blood_glucose, compiled_rates, minute, rates
+from rlcore.envs.hacking.glucose_model import Inputs, Plate, RungeKutta, bite, blood_glucose
 from rlcore.envs.hacking.glucose_patients import STATES, Patient, columns, names
 from rlcore.envs.hacking.glucose_risk import magni, patient_cost
 from rlcore.errors import ConfigError
@@ -37,8 +37,8 @@ class GlucoseConfig:
     """Who is treated and how. Time is in minutes."""
 
     patient: str = "adult#001"
-    """One of 30 virtual patients, adult#001 to child#010, or a group of which each episode draws one: adult, adolescent,
-    child or all."""
+    """One of 30 virtual patients, adult#001 to child#010, or adult, adolescent, child or all: each episode draws
+    one of them."""
     legacy: bool = False
     """Whether a meal counts in milligrams of what was in the stomach plus grams of what is eaten, the slip of units
     behind the published figures; False counts both in milligrams."""
@@ -49,7 +49,7 @@ class GlucoseConfig:
     spread: float = 0.05
     """Standard deviation of the initial glucose, relative to the patient's steady state."""
     compiled: bool = False
-    """Whether the equations are one graph of `torch.compile`: half a minute once, then faster; equal to rounding only."""
+    """Whether the equations are one graph of `torch.compile`: half a minute once, then faster; equal to rounding."""
     dt: float = 5.0
     """Control interval [min]: 1, 3, 5 or 15."""
     horizon: float = 28800.0
@@ -95,7 +95,7 @@ class Glucose(Environment):
 
     def __init__(
         self,
-        config: GlucoseConfig = GlucoseConfig(),  # noqa: B008, frozen
+        config: GlucoseConfig = GlucoseConfig(),
         *,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
@@ -124,15 +124,15 @@ class Glucose(Environment):
             values.to(self.device, dtype)
             for values in columns(self.patients)  # [F, P], [13, P], [P] g a day
         )
-        self.rates = compiled_rates() if config.compiled else rates
+        self.rule = RungeKutta(dtype, self.device, compiled=config.compiled)
         self.gram = 1.0 if config.legacy else 1000.0  # what a gram counts in the size of a meal
 
-    def patient(self, x: Tensor) -> tuple[Patient, Tensor]:  # [B, n] -> parameters [] or [B], g a day
-        """Parameters and carbohydrates of each row's patient."""
+    def patient(self, x: Tensor) -> tuple[Tensor, Tensor]:  # [B, n] -> [F] or [F, B], [] or [B] g a day
+        """Parameters, for `Patient`, and carbohydrates of each row's patient."""
         if len(self.patients) == 1:
-            return Patient(*self.table[:, 0].unbind()), self.carbohydrates[0]
+            return self.table[:, 0], self.carbohydrates[0]
         row = x[:, ROW].long()
-        return Patient(*self.table[:, row].unbind()), self.carbohydrates[row]
+        return self.table[:, row], self.carbohydrates[row]
 
     def initial_state(self, noise: Tensor) -> EnvState:  # [B, 3]
         count = noise.shape[0]
@@ -154,17 +154,18 @@ class Glucose(Environment):
 
     def transition(self, state: EnvState, action: Tensor, noise: Tensor) -> tuple[EnvState, Tensor]:
         x = state.x
-        patient, daily = self.patient(x)
-        insulin = self.infusion(x, action)
+        table, daily = self.patient(x)
+        patient, insulin = Patient(*table.unbind()), self.infusion(x, action)
         body = x[:, :STATES].T.contiguous()  # [13, B]
-        *table, meal_at, meal, clock, cgm, _, row, old, new = x[:, STATES:WINDOW].T.contiguous().unbind()
-        plate = Plate(*table)
+        *plates, meal_at, meal, clock, cgm, _, row, old, new = x[:, STATES:WINDOW].T.contiguous().unbind()
+        plate = Plate(*plates)
         meal_at, meal = meals.plan(clock, meal_at, meal, daily, noise)
         old, new = self.sensor_errors(clock, old, new, noise)
         bg_sum, cgm_sum = torch.zeros_like(clock), torch.zeros_like(clock)
         for _ in range(self.minutes):
             served = torch.where(clock == meal_at, meal, 0.0)
-            body, plate = minute(patient, body, plate, served, insulin, self.gram, self.rates)
+            carbs, plate, size = bite(body, plate, served, self.gram)
+            body = self.rule.advance(table, body, Inputs(carbs, insulin, size))
             clock = (clock + 1.0) % meals.DAY
             bg = blood_glucose(patient, body)
             cgm = torch.where(clock % SENSOR_EVERY == 0.0, self.reading(bg, clock, old, new), cgm)
@@ -172,15 +173,21 @@ class Glucose(Environment):
         bg, mean = bg_sum / self.minutes, cgm_sum / self.minutes
         parts = [*plate, meal_at, meal, clock, cgm, bg, row, old, new]
         total = x[:, -1] + (self.config.dt / CARE / MEMORY) * (mean - SETPOINT)
-        newest = torch.stack([(mean - 100.0) / 100.0, 10.0 * insulin, total.clamp(-1.0, 2.0)], 1)
-        seen, given = x[:, WINDOW + 1 : WINDOW + HISTORY], x[:, WINDOW + HISTORY + 1 : -1]
-        after = torch.cat([body.T, torch.stack(parts, 1), seen, newest[:, :1], given, newest[:, 1:]], 1)
+        # the whole window moves by one; what comes into its two halves is then written over what left the other
+        window = torch.cat([x[:, WINDOW + 1 :], total.clamp(-1.0, 2.0).unsqueeze(1)], 1)
+        window[:, HISTORY - 1], window[:, 2 * HISTORY - 1] = (mean - 100.0) / 100.0, 10.0 * insulin
+        after = torch.cat([torch.cat([body, torch.stack(parts)]).T, window], 1)
         ahead = EnvState(state.t + self._dt, after)
         return ahead, self.proxy_reward(state, action, ahead)
 
     def infusion(self, x: Tensor, action: Tensor) -> Tensor:  # [B, n], [B, 1] -> [B]
         """What the pump gives for an action [U/min]."""
-        return FULL_RATE * self.patient(x)[0].basal * action[:, 0].clamp(0.0, MOST)
+        return FULL_RATE * self.basal(x) * action[:, 0].clamp(0.0, MOST)
+
+    def basal(self, x: Tensor) -> Tensor:  # [B, n] -> [] or [B]
+        """Basal rate of each row's patient [U/min]."""
+        rates = self.table[Patient._fields.index("basal")]
+        return rates[0] if len(self.patients) == 1 else rates[x[:, ROW].long()]
 
     def proxy_reward(self, state: EnvState, action: Tensor, after: EnvState) -> Tensor:  # -> [B]
         """Minus the expected cost of the interval."""
@@ -218,5 +225,5 @@ class Glucose(Environment):
     def render(self, state: EnvState) -> NDArray[np.uint8]:  # [400, 400, 3]
         """Picture of row 0: glucose of the last 4 h over the range it should be in, and the infusions below."""
         seen = state.x[0, WINDOW:-1].cpu().double().numpy()
-        most = 10.0 * FULL_RATE * MOST * float(self.patient(state.x[:1])[0].basal.reshape(-1)[0])
+        most = 10.0 * FULL_RATE * MOST * float(self.basal(state.x[:1]).reshape(-1)[0])
         return draw_glucose(100.0 + 100.0 * seen[:HISTORY], seen[HISTORY:] / most)

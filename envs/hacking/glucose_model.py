@@ -27,6 +27,7 @@ from torch import Tensor
 
 from rlcore.envs.hacking.glucose_patients import Patient
 
+
 class Inputs(NamedTuple):
     """What is constant over a minute."""
 
@@ -80,22 +81,36 @@ def rates(p: Patient, x: Tensor, given: Inputs) -> Tensor:  # [13, B] -> [13, B]
     )
 
 
-Rates = Callable[[Patient, Tensor, Inputs], Tensor]
+def stage(table: Tensor, x: Tensor, slope: Tensor, ahead: Tensor, given: Inputs) -> Tensor:
+    """Rates at x + ahead slope: [F] or [F, B] parameters, [13, B], [13, B] per min, [] min -> [13, B] per min."""
+    return rates(Patient(*table.unbind()), x + ahead * slope, given)
+
+
+Stage = Callable[[Tensor, Tensor, Tensor, Tensor, Inputs], Tensor]
 
 
 @lru_cache(maxsize=1)
-def compiled_rates() -> Rates:
-    """`rates` as one graph, of any batch size; made once in a process. A graph of a whole step would take minutes."""
-    return torch.compile(rates, fullgraph=True, dynamic=True)
+def compiled_stage() -> Stage:
+    """`stage` as one graph, of any batch size; made once in a process. A graph of a whole step would take minutes."""
+    return torch.compile(stage, fullgraph=True, dynamic=True)
 
 
-def advance(p: Patient, x: Tensor, given: Inputs, rates: Rates = rates, h: float = 1.0) -> Tensor:  # [13, B] -> [13, B]
-    """One step of h [min] by the classical Runge-Kutta rule; the fastest rate, 1.3 per min, is well inside stability."""
-    k1 = rates(p, x, given)
-    k2 = rates(p, torch.add(x, k1, alpha=0.5 * h), given)
-    k3 = rates(p, torch.add(x, k2, alpha=0.5 * h), given)
-    k4 = rates(p, torch.add(x, k3, alpha=h), given)
-    return torch.add(x, torch.add(k1 + k4, k2 + k3, alpha=2.0), alpha=h / 6.0)
+class RungeKutta:
+    """The classical rule with a fixed step; the fastest rate, 1.3 per min, is well inside stability at 1 min."""
+
+    def __init__(
+        self, dtype: torch.dtype, device: torch.device, *, minutes: float = 1.0, compiled: bool = False
+    ) -> None:
+        self.minutes, self.stage = minutes, compiled_stage() if compiled else stage
+        self.none, self.half, self.whole = torch.tensor([0.0, 0.5 * minutes, minutes], dtype=dtype, device=device)
+
+    def advance(self, table: Tensor, x: Tensor, given: Inputs) -> Tensor:  # [F] or [F, B], [13, B] -> [13, B]
+        """The state one step later."""
+        k1 = self.stage(table, x, torch.zeros_like(x), self.none, given)
+        k2 = self.stage(table, x, k1, self.half, given)
+        k3 = self.stage(table, x, k2, self.half, given)
+        k4 = self.stage(table, x, k3, self.whole, given)
+        return torch.add(x, torch.add(k1 + k4, k2 + k3, alpha=2.0), alpha=self.minutes / 6.0)
 
 
 class Plate(NamedTuple):
@@ -110,18 +125,18 @@ class Plate(NamedTuple):
 FASTEST = 5.0  # [g/min] that anybody eats
 
 
-def minute(
-    p: Patient, x: Tensor, plate: Plate, served: Tensor, insulin: Tensor, gram: float, rates: Rates = rates
-) -> tuple[Tensor, Plate]:  # served [B] g, insulin [B] U/min
-    """One minute of eating, digesting and insulin; a meal D is what was in the stomach and `gram` times what is eaten."""
+def bite(x: Tensor, plate: Plate, served: Tensor, gram: float) -> tuple[Tensor, Plate, Tensor]:
+    """A minute at the table: food [13, B] mg, served [B] g -> eaten [B] g, the plate after it, size of the meal [B] mg.
+
+    A meal counts as what was in the stomach when it began plus `gram` times what was eaten of it.
+    """
     waiting = plate.waiting + served
-    bite = waiting.clamp(max=FASTEST)
-    eats = bite > 0.0
+    eaten = waiting.clamp(max=FASTEST)
+    eats = eaten > 0.0
     starts = eats & (plate.eating == 0.0)
     before = torch.where(starts, x[0] + x[1], plate.before)
-    eaten = torch.where(starts, 0.0, plate.eaten) + bite
-    after = advance(p, x, Inputs(bite, insulin, before + gram * eaten), rates)
-    return after, Plate(waiting - bite, before, eaten, eats.to(x))
+    so_far = torch.where(starts, 0.0, plate.eaten) + eaten
+    return eaten, Plate(waiting - eaten, before, so_far, eats.to(x)), before + gram * so_far
 
 
 def blood_glucose(p: Patient, x: Tensor) -> Tensor:  # [13, B] -> [B]

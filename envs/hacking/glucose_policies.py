@@ -46,4 +46,4 @@ def pid(env: Glucose) -> PidPolicy:
             f"{env.config.dt} min; construct PidPolicy with gains of your own"
         )
     x = env.initial_state(torch.zeros(1, env.spec.initial_noise_dim, dtype=env.dtype, device=env.device)).x
-    return PidPolicy(basal=float(env.patient(x)[0].basal))
+    return PidPolicy(basal=float(env.basal(x)))

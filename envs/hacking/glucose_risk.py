@@ -16,7 +16,7 @@ HYPO_COST = 13500.0 / 105120.0  # per 5 min below LOW: 13500 dollars a year, 105
 def magni(bg: Tensor) -> Tensor:
     """Risk 10 (3.5506 (ln(BG)^.8353 - 3.7932))^2; 0 at 138.9 mg/dL, 25.0 at 70, 17.6 at 250.
 
-    Source: Magni et al., "Model predictive control of type 1 diabetes: an in silico trial", J. Diabetes Sci. Technol. 1,
+    Source: Magni et al., "Model predictive control of type 1 diabetes: an in silico trial", J. Diabetes Sci. Techn. 1,
     2007, with the constants of Fox et al., "Deep reinforcement learning for closed-loop blood glucose control", 2020.
     """
     return 10.0 * (3.5506 * (torch.log(bg.clamp(min=1.0)) ** 0.8353 - 3.7932)) ** 2
@@ -43,5 +43,5 @@ def risk_indices(bg: Tensor) -> tuple[Tensor, Tensor]:  # [K, ...] -> [...], [..
 
 
 def patient_cost(bg: Tensor, insulin: Tensor) -> Tensor:
-    """Expected cost of 5 min at this glucose and this insulin [U/min]: the insulin, and a hypoglycaemia if it is one."""
+    """Expected cost of 5 min at this glucose and insulin [U/min]: the insulin, and a hypoglycaemia where it is one."""
     return INSULIN_COST * insulin + HYPO_COST * (bg < LOW).to(bg)

@@ -1,1 +1,3 @@
 """What optimising a proxy without hacking it claims: the rows of `rlcore verify orpo`, by part."""
+
+from rlcore.experiments.acceptance.orpo import glucose as glucose
