@@ -36,7 +36,7 @@ def batch(copies: int, steps: int, compiled: bool = True) -> Callable[[], int]:
 def one_patient(steps: int) -> Callable[[], int]:
     """The same equations as one would write them for one patient, restarted at every minute with constant inputs."""
     parameters, steady, _ = columns(names("adult#001"))
-    p = Patient(*parameters[:, 0].tolist())  # type: ignore[arg-type]
+    p = Patient(*parameters[:, 0].tolist())
     state = steady[:, 0].numpy().copy()
 
     def right(t: float, x: Any, carbs: float, insulin: float, meal: float) -> Any:
