@@ -14,41 +14,34 @@ from pieces. Every episode ends at the goal that pays. Some end upside down: nob
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import gymnasium
 
 from rlcore.data import Transitions, summary
-from rlcore.envs.maze import LAYOUTS, Layout, layout
+from rlcore.envs.maze import LAYOUTS, layout
 from rlcore.envs.robotics.ant_gait import AntGait
 from rlcore.envs.robotics.ant_maze import CELL, DT, LIMITS, AntWaypointPolicy, Errands, make_ant_maze
 from rlcore.envs.robotics.extra import require_robotics
-from rlcore.errors import ConfigError, unknown_name
 from rlcore.experiments.ant_walk import WalkSearch, find_gait, speed, upright
-from rlcore.experiments.maze_figures import coverage, draw_visits
-from rlcore.interop.minari_write import About, check_root, size_label, write_minari
+from rlcore.experiments.maze_figures import coverage
+from rlcore.experiments.maze_sets import MazeSets, Report, asked, check_paths, check_set
+from rlcore.interop.minari_write import About, size_label, write_minari
 from rlcore.interop.recording import record
-from rlcore.reporting.tables import print_rows
 from rlcore.seeding import derive_seed
 from rlcore.training.recorder import SILENT, Recorder
 
 Kind = Literal["fixed", "play", "diverse"]
 DISCOUNT_RATE = -math.log(0.99) / DT  # 1/s
-DRAWN = 100_000  # rows of a set that are drawn
 
 
 @dataclass(frozen=True)
-class Config:
-    """Which sets to make."""
+class Config(MazeSets):
+    """Which sets to make, and how."""
 
-    mazes: tuple[str, ...] = ("umaze", "medium", "large")
-    """Of umaze, medium and large."""
     kinds: tuple[Kind, ...] = ("play", "diverse")
     """fixed: from the start to the goal; play: from anywhere to the goal; diverse: from anywhere to anywhere."""
-    steps: int = 1_000_000
-    """Rows of each set, rounded up to whole steps of all ants."""
     copies: int = 20
     """Ants that run at once, each for steps / copies steps."""
     noise: float = 0.2
@@ -57,8 +50,6 @@ class Config:
     """How the ant walks, or where the search for a better gait begins."""
     walk: WalkSearch = field(default_factory=WalkSearch)
     """That search; without a generation there is none."""
-    root: str = ""
-    """Folder to write to; empty: Minari's own."""
 
 
 PRESETS = {"quick": Config(mazes=("umaze",), steps=14_000, copies=10), "paper": Config()}
@@ -69,18 +60,18 @@ def task(maze: str) -> str:
     return f"{maze}_far"
 
 
-def collection(maze: str, kind: Kind) -> str:
+def collection(maze: str, kind: str) -> str:
     """The maze in which the set is gathered: that of the evaluation, but unless `fixed` from anywhere."""
     drawing = "/".join(LAYOUTS[task(maze)])
     return drawing if kind == "fixed" else drawing.replace("R", ".")
 
 
-def make_task(maze: str, kind: Kind) -> gymnasium.Env[Any, Any]:
+def make_task(maze: str, kind: str) -> gymnasium.Env[Any, Any]:
     """One ant as it is recorded, without its errands."""
     return make_ant_maze(collection(maze, kind), LIMITS[maze])
 
 
-def generate(maze: str, kind: Kind, config: Config, gait: AntGait, seed: int) -> Transitions:
+def generate(maze: str, kind: str, config: Config, gait: AntGait, seed: int) -> Transitions:
     """The rows of one set in order [N], a pure function of its arguments."""
     check(config, maze, kind)
     walls = layout(task(maze))
@@ -99,12 +90,8 @@ def generate(maze: str, kind: Kind, config: Config, gait: AntGait, seed: int) ->
 
 def check(config: Config, maze: str, kind: str) -> None:
     """Raise unless there is such a set."""
-    if f"{maze}_far" not in LAYOUTS:
-        raise unknown_name("maze", maze, ("umaze", "medium", "large"))
-    if kind not in get_args(Kind):
-        raise unknown_name("kind of data", kind, get_args(Kind))
-    if min(config.steps, config.copies) < 1 or config.copies > config.steps:
-        raise ConfigError(f"need steps >= copies >= 1, got {config.steps} and {config.copies}")
+    check_set(maze, kind, get_args(Kind))
+    check_paths(config.steps, config.copies, "copies")
 
 
 def describe(rows: Transitions, maze: str) -> dict[str, float]:
@@ -116,42 +103,26 @@ def describe(rows: Transitions, maze: str) -> dict[str, float]:
 
 def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, float]:
     """Find the gait, make the sets, write them, and say what is in them."""
-    for maze in config.mazes:
-        for kind in config.kinds:
-            check(config, maze, kind)
-    if not config.mazes or not config.kinds:
-        raise ConfigError("give at least one maze and one kind of data")
+    for maze, kind in (sets := asked(config, config.kinds)):
+        check(config, maze, kind)
     require_robotics()
-    check_root(config.root or None)
     gait = find_gait(config.gait, config.walk, seed, recorder)
-    found = {"walk/speed": speed(gait, config.walk, derive_seed(seed, "judge"))}
+    report = Report(side=CELL)
+    report.found["walk/speed"] = speed(gait, config.walk, derive_seed(seed, "judge"))
     print("gait: " + ", ".join(f"{name} {value:.4g}" for name, value in gait.settings().items()), flush=True)
-    table: list[Sequence[str]] = []
-    drawn: dict[str, tuple[Transitions, Layout]] = {}
-    for maze in config.mazes:
-        for kind in config.kinds:
-            rows = generate(maze, kind, config, gait, seed)
-            name = f"ant-maze/{maze}-{kind}-{size_label(config.steps)}-seed{seed}-v0"
-            recipe = asdict(replace(config, mazes=(maze,), kinds=(kind,), root=""))
-            about = About(
-                dt=DT,
-                seed=seed,
-                algorithm="trot along shortest paths, with Gaussian noise on the torques",
-                description=(__doc__ or "").partition("\n")[0],
-                recipe={"experiment": "ant_maze_data"} | recipe | {"gait_found": gait.settings()},
-                reference=(0.0, 1.0),
-            )
-            eval_env = make_ant_maze(task(maze))
-            folder = write_minari(
-                rows, name, about, env=make_task(maze, kind), eval_env=eval_env, root=config.root or None
-            )
-            print(f"made {name}", flush=True)
-            figures = describe(rows, maze)
-            drawn[f"{maze} {kind}"] = (rows[:DRAWN], layout(maze))
-            found |= {f"{maze}-{kind}/{key}": value for key, value in figures.items()}
-            table.append([name, *(f"{value:.4g}" for value in figures.values())])
-    if (path := recorder.figure_path("visits")) is not None:
-        draw_visits(drawn, path, side=CELL)
-    print_rows(["data set", *figures], table)
-    print(f"in {folder.parents[1]}")
-    return recorder.finish(found)
+    for maze, kind in sets:
+        rows = generate(maze, kind, config, gait, seed)
+        name = f"ant-maze/{maze}-{kind}-{size_label(config.steps)}-seed{seed}-v0"
+        recipe = asdict(replace(config, mazes=(maze,), kinds=(kind,), root=""))
+        about = About(
+            dt=DT,
+            seed=seed,
+            algorithm="trot along shortest paths, with Gaussian noise on the torques",
+            description=(__doc__ or "").partition("\n")[0],
+            recipe={"experiment": "ant_maze_data"} | recipe | {"gait_found": gait.settings()},
+            reference=(0.0, 1.0),
+        )
+        eval_env = make_ant_maze(task(maze))
+        folder = write_minari(rows, name, about, env=make_task(maze, kind), eval_env=eval_env, root=config.root or None)
+        report.add(maze, kind, name, rows, describe(rows, maze))
+    return report.finish(folder, recorder)

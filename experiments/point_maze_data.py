@@ -11,7 +11,6 @@ together from pieces.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -20,55 +19,47 @@ import torch
 from torch import Tensor
 
 from rlcore.data import Transitions, in_order, summary
-from rlcore.envs.maze import LAYOUTS, Layout, PointMaze, PointMazeConfig, WaypointPolicy, layout
+from rlcore.envs.maze import LAYOUTS, PointMaze, PointMazeConfig, WaypointPolicy, layout
 from rlcore.envs.maze.point_maze import GOAL_RADIUS
-from rlcore.errors import ConfigError
-from rlcore.experiments.maze_figures import coverage, draw_visits
-from rlcore.interop.minari_write import About, check_root, size_label, write_minari
-from rlcore.reporting.tables import print_rows
+from rlcore.experiments.maze_figures import coverage
+from rlcore.experiments.maze_sets import MazeSets, Report, asked, check_paths, check_set
+from rlcore.interop.minari_write import About, size_label, write_minari
 from rlcore.simulation import ControlSpec, Environment, EnvState, begin, rollout_with_reset
 from rlcore.training.recorder import SILENT, Recorder
 
 Kind = Literal["waypoint", "diverse"]
 ID = "rlcore/PointMaze-v0"
-DRAWN = 100_000  # rows of a set that are drawn
 
 
 @dataclass(frozen=True)
-class Config:
-    """Which sets to make."""
+class Config(MazeSets):
+    """Which sets to make, and how."""
 
-    mazes: tuple[str, ...] = ("umaze", "medium", "large")
-    """Of umaze, medium and large."""
     kinds: tuple[Kind, ...] = ("waypoint", "diverse")
     """waypoint: the controller goes for the goal; diverse: it goes from one random place to another."""
-    steps: int = 1_000_000
-    """Rows of each set, rounded up to whole steps of all paths."""
     paths: int = 250
     """Balls that run at once, each for steps / paths steps."""
     noise: float = 0.5
     """Standard deviation of the noise on the controller's force, before clipping to [-1, 1]."""
     dt: float = 0.01
     """Control interval [s]."""
-    root: str = ""
-    """Folder to write to; empty: Minari's own."""
 
 
 PRESETS = {"quick": Config(steps=20_000, paths=20), "paper": Config()}
 
 
-def task(maze: str, kind: Kind) -> str:
+def task(maze: str, kind: str) -> str:
     """The maze in which a policy learned from the set is evaluated."""
     return maze if kind == "waypoint" else f"{maze}_far"
 
 
-def collection(maze: str, kind: Kind, config: Config) -> dict[str, Any]:
+def collection(maze: str, kind: str, config: Config) -> dict[str, Any]:
     """Settings of the maze in which the set is gathered: that of the evaluation, but from anywhere."""
     drawing = "/".join(LAYOUTS[task(maze, kind)]).replace("R", ".")
     return {"maze": drawing, "dt": config.dt, "horizon": PointMaze(PointMazeConfig(maze)).spec.horizon}
 
 
-def generate(maze: str, kind: Kind, config: Config, seed: int) -> Transitions:
+def generate(maze: str, kind: str, config: Config, seed: int) -> Transitions:
     """The rows of one set in order [N], a pure function of its arguments; observations are `PointMaze`'s."""
     check(config, maze, kind)
     steps = -(-config.steps // config.paths)
@@ -108,12 +99,8 @@ class Wanderer(Environment):
 
 def check(config: Config, maze: str, kind: str) -> None:
     """Raise unless there is such a set."""
-    if f"{maze}_far" not in LAYOUTS:
-        raise ConfigError(f"mazes must be of umaze, medium and large, got {maze!r}")
-    if kind not in get_args(Kind):
-        raise ConfigError(f"kinds must be of {' and '.join(get_args(Kind))}, got {kind!r}")
-    if min(config.steps, config.paths) < 1 or config.paths > config.steps:
-        raise ConfigError(f"need steps >= paths >= 1, got {config.steps} and {config.paths}")
+    check_set(maze, kind, get_args(Kind))
+    check_paths(config.steps, config.paths, "paths")
 
 
 def describe(rows: Transitions, maze: str) -> dict[str, float]:
@@ -123,36 +110,23 @@ def describe(rows: Transitions, maze: str) -> dict[str, float]:
 
 def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, float]:
     """Make the sets, write them, and say what is in them."""
-    for maze in config.mazes:
-        for kind in config.kinds:
-            check(config, maze, kind)
-    check_root(config.root or None)
-    found: dict[str, float] = {}
-    table: list[Sequence[str]] = []
-    drawn: dict[str, tuple[Transitions, Layout]] = {}
-    for maze in config.mazes:
-        for kind in config.kinds:
-            rows = generate(maze, kind, config, seed)
-            name = f"point-maze/{maze}-{kind}-{size_label(config.steps)}-seed{seed}-v0"
-            env = gymnasium.make(f"rlcore.envs:{ID}", **collection(maze, kind, config))
-            eval_env = gymnasium.make(f"rlcore.envs:{ID}", maze=task(maze, kind), dt=config.dt)
-            about = About(
-                dt=config.dt,
-                seed=seed,
-                algorithm="waypoint controller with Gaussian noise",
-                description=(__doc__ or "").partition("\n")[0],
-                recipe={"experiment": "point_maze_data"}
-                | asdict(replace(config, mazes=(maze,), kinds=(kind,), root="")),
-                reference=(0.0, 1.0),
-            )
-            folder = write_minari(rows, name, about, env=env, eval_env=eval_env, root=config.root or None)
-            print(f"made {name}", flush=True)
-            figures = describe(rows, maze)
-            drawn[f"{maze} {kind}"] = (rows[:DRAWN], layout(maze))
-            found |= {f"{maze}-{kind}/{key}": value for key, value in figures.items()}
-            table.append([name, *(f"{value:.4g}" for value in figures.values())])
-    if (path := recorder.figure_path("visits")) is not None:
-        draw_visits(drawn, path)
-    print_rows(["data set", *figures], table)
-    print(f"in {folder.parents[1]}")
-    return recorder.finish(found)
+    for maze, kind in (sets := asked(config, config.kinds)):
+        check(config, maze, kind)
+    report = Report()
+    for maze, kind in sets:
+        rows = generate(maze, kind, config, seed)
+        name = f"point-maze/{maze}-{kind}-{size_label(config.steps)}-seed{seed}-v0"
+        env = gymnasium.make(f"rlcore.envs:{ID}", **collection(maze, kind, config))
+        eval_env = gymnasium.make(f"rlcore.envs:{ID}", maze=task(maze, kind), dt=config.dt)
+        recipe = asdict(replace(config, mazes=(maze,), kinds=(kind,), root=""))
+        about = About(
+            dt=config.dt,
+            seed=seed,
+            algorithm="waypoint controller with Gaussian noise",
+            description=(__doc__ or "").partition("\n")[0],
+            recipe={"experiment": "point_maze_data"} | recipe,
+            reference=(0.0, 1.0),
+        )
+        folder = write_minari(rows, name, about, env=env, eval_env=eval_env, root=config.root or None)
+        report.add(maze, kind, name, rows, describe(rows, maze))
+    return report.finish(folder, recorder)

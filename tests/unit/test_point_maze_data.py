@@ -10,7 +10,7 @@ import torch
 from rlcore.data import lengths
 from rlcore.envs import make
 from rlcore.envs.maze.point_maze import GOAL_RADIUS
-from rlcore.errors import ConfigError, DataError
+from rlcore.errors import DataError, RlcoreError
 from rlcore.experiments import point_maze_data
 from rlcore.experiments.maze_figures import coverage, visits
 from rlcore.experiments.point_maze_data import Config, generate, task
@@ -84,13 +84,14 @@ def test_rewards_are_scaled_and_summed_with_the_rule_of_failure():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"mazes": ("open",)}, "umaze, medium and large"),
-        ({"kinds": ("expert",)}, "waypoint and diverse"),
+        ({"mazes": ("open",)}, "large, medium, umaze"),
+        ({"kinds": ("expert",)}, "diverse, waypoint"),
         ({"steps": 5, "paths": 6}, "steps >= paths"),
+        ({"mazes": ()}, "at least one maze"),
         ({"noise": -1.0}, "noise"),
         ({"dt": 0.015}, "multiple of 0.01"),
     ],
 )
 def test_bad_settings(setting, message, tmp_path):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(RlcoreError, match=message):
         point_maze_data.run(Config(root=str(tmp_path), **({"steps": 100, "paths": 2} | setting)), seed=0)
