@@ -60,18 +60,18 @@ def task(maze: str) -> str:
     return f"{maze}_far"
 
 
-def collection(maze: str, kind: str) -> str:
+def collection(maze: str, kind: Kind) -> str:
     """The maze in which the set is gathered: that of the evaluation, but unless `fixed` from anywhere."""
     drawing = "/".join(LAYOUTS[task(maze)])
     return drawing if kind == "fixed" else drawing.replace("R", ".")
 
 
-def make_task(maze: str, kind: str) -> gymnasium.Env[Any, Any]:
+def make_task(maze: str, kind: Kind) -> gymnasium.Env[Any, Any]:
     """One ant as it is recorded, without its errands."""
     return make_ant_maze(collection(maze, kind), LIMITS[maze])
 
 
-def generate(maze: str, kind: str, config: Config, gait: AntGait, seed: int) -> Transitions:
+def generate(maze: str, kind: Kind, config: Config, gait: AntGait, seed: int) -> Transitions:
     """The rows of one set in order [N], a pure function of its arguments."""
     check(config, maze, kind)
     walls = layout(task(maze))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from rlcore.data import Transitions
 from rlcore.envs.maze import LAYOUTS, Layout, layout
@@ -15,6 +16,7 @@ from rlcore.reporting.tables import print_rows
 from rlcore.training.recorder import Recorder
 
 MAZES = ("umaze", "medium", "large")
+Kind = TypeVar("Kind", bound=str)
 DRAWN = 100_000  # rows of a set that are drawn
 
 
@@ -44,7 +46,7 @@ def check_paths(steps: int, paths: int, name: str) -> None:
         raise ConfigError(f"need steps >= {name} >= 1, got {steps} and {paths}")
 
 
-def asked(sets: MazeSets, kinds: Sequence[str]) -> list[tuple[str, str]]:
+def asked(sets: MazeSets, kinds: Sequence[Kind]) -> list[tuple[str, Kind]]:
     """The sets to make as maze and kind; raises unless there is one, and a folder to write it to."""
     if not sets.mazes or not kinds:
         raise ConfigError("give at least one maze and one kind of data")

@@ -76,12 +76,15 @@ class MazeData:
     """Rows of the data set."""
     time_cost: float = 20.0
     """Reward lost per second before the goal [1/s]."""
+    discount_rate: float = PointMazeConfig.discount_rate
+    """beta [1/s]; a goal further away than a few times 1 / beta can hardly be told from none."""
 
 
 def maze_task(about: MazeData, *, seeds: int, episodes: int, seed: int) -> OfflineTask:
     """The point maze: 1 on arrival becomes 0, and 0 on the way -time_cost dt; the score is the share that arrives."""
-    env = PointMaze(PointMazeConfig(maze=point_maze_data.task(about.maze, about.kind), dt=about.dt))
-    made = point_maze_data.Config(steps=about.data_steps, paths=50, dt=about.dt)
+    made = point_maze_data.Config(steps=about.data_steps, paths=50, dt=about.dt, discount_rate=about.discount_rate)
+    arena = point_maze_data.task(about.maze, about.kind)
+    env = PointMaze(PointMazeConfig(maze=arena, **point_maze_data.timing(made)))
     cost = about.time_cost * about.dt
 
     def arrivals(policy: Policy) -> Tensor:  # [S]

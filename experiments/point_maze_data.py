@@ -43,23 +43,30 @@ class Config(MazeSets):
     """Standard deviation of the noise on the controller's force, before clipping to [-1, 1]."""
     dt: float = 0.01
     """Control interval [s]."""
+    discount_rate: float = PointMazeConfig.discount_rate
+    """beta [1/s]; the default is a factor of 0.99 per 0.01 s."""
 
 
 PRESETS = {"quick": Config(steps=20_000, paths=20), "paper": Config()}
 
 
-def task(maze: str, kind: str) -> str:
+def task(maze: str, kind: Kind) -> str:
     """The maze in which a policy learned from the set is evaluated."""
     return maze if kind == "waypoint" else f"{maze}_far"
 
 
-def collection(maze: str, kind: str, config: Config) -> dict[str, Any]:
+def collection(maze: str, kind: Kind, config: Config) -> dict[str, Any]:
     """Settings of the maze in which the set is gathered: that of the evaluation, but from anywhere."""
     drawing = "/".join(LAYOUTS[task(maze, kind)]).replace("R", ".")
-    return {"maze": drawing, "dt": config.dt, "horizon": PointMaze(PointMazeConfig(maze)).spec.horizon}
+    return {"maze": drawing, "horizon": PointMaze(PointMazeConfig(maze)).spec.horizon} | timing(config)
 
 
-def generate(maze: str, kind: str, config: Config, seed: int) -> Transitions:
+def timing(config: Config) -> dict[str, Any]:
+    """Settings of every maze of the set that have to do with time."""
+    return {"dt": config.dt, "discount_rate": config.discount_rate}
+
+
+def generate(maze: str, kind: Kind, config: Config, seed: int) -> Transitions:
     """The rows of one set in order [N], a pure function of its arguments; observations are `PointMaze`'s."""
     check(config, maze, kind)
     steps = -(-config.steps // config.paths)
@@ -117,7 +124,7 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
         rows = generate(maze, kind, config, seed)
         name = f"point-maze/{maze}-{kind}-{size_label(config.steps)}-seed{seed}-v0"
         env = gymnasium.make(f"rlcore.envs:{ID}", **collection(maze, kind, config))
-        eval_env = gymnasium.make(f"rlcore.envs:{ID}", maze=task(maze, kind), dt=config.dt)
+        eval_env = gymnasium.make(f"rlcore.envs:{ID}", maze=task(maze, kind), **timing(config))
         recipe = asdict(replace(config, mazes=(maze,), kinds=(kind,), root=""))
         about = About(
             dt=config.dt,

@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, get_args
 
-from rlcore.agents.actor_critic import Cql, CqlConfig, SacConfig
+from rlcore.agents.actor_critic import CqlConfig, SacConfig
 from rlcore.data import Transitions
 from rlcore.errors import ConfigError
 from rlcore.experiments import wsrl_point_maze
-from rlcore.experiments.wsrl_arms import Arm, arm_called
+from rlcore.experiments.wsrl_arms import Arm, Giver, arm_called
 from rlcore.experiments.wsrl_study import Found, fine_tune, line, pretrain, summary
 from rlcore.reporting.lines import Chart, plot_charts
 from rlcore.training.recorder import SILENT, Recorder
@@ -86,7 +86,7 @@ def variants(config: Config, panel: Panel) -> dict[str, Variant]:
     arms: dict[Panel, tuple[str, ...]] = {
         "warm-up": ("random warm-up",),
         "start": ("policy only", "critics only", "no hand-over"),
-        "learner": ("RLPD", "Cal-QL", "CQL", "Cal-QL with data"),
+        "learner": ("RLPD", "Cal-QL", "CQL", "IQL", "Cal-QL with data"),
     }
     if panel not in arms:
         raise ConfigError(f"no panel is called {panel!r}; known: {', '.join(get_args(Panel))}")
@@ -114,17 +114,18 @@ def plain(label: str) -> str:
 def runner(config: Config, seed: int, recorder: Recorder) -> Callable[[str, Variant], Found]:
     """Computes the curves of a variant, once for each; agents are pre-trained once for each of their settings."""
     task = wsrl_point_maze.task_of(config.study, seed)
-    pretrained: dict[CqlConfig, tuple[Cql, Transitions]] = {}
+    pretrained: dict[tuple[CqlConfig, bool], tuple[Giver, Transitions]] = {}
     found: dict[Variant, Found] = {}
 
     def compute(label: str, variant: Variant) -> Found:
         if variant not in found:
             study = replace(config.study, offline=variant.offline, online=variant.online)
-            if variant.offline not in pretrained:
+            key = variant.offline, variant.arm.implicit
+            if key not in pretrained:
                 part = recorder.child(f"offline-{len(pretrained)}")
-                pretrained[variant.offline] = pretrain(task, study, seed, part)
+                pretrained[key] = pretrain(task, study, seed, part, implicit=variant.arm.implicit)
             part = recorder.child(plain(label))
-            found[variant] = fine_tune(variant.arm, *pretrained[variant.offline], task, study, seed, part)
+            found[variant] = fine_tune(variant.arm, *pretrained[key], task, study, seed, part)
         return found[variant]
 
     return compute

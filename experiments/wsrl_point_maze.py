@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from rlcore.agents.actor_critic import CqlConfig, NetworkConfig, SacConfig
+from rlcore.agents.actor_critic import CqlConfig, IqlConfig, NetworkConfig, SacConfig
 from rlcore.experiments.offline_tasks import MazeData, OfflineTask, maze_task
 from rlcore.experiments.wsrl_study import Study, compare, draw, summary
 from rlcore.nn.ensemble import Layers
@@ -45,6 +45,12 @@ class Config(Study, MazeData):
     """Cal-QL."""
     online: SacConfig = field(default_factory=lambda: replace(SOFT, critic_steps=4, temperature_rate=1e-2))
     """Soft actor-critic."""
+    implicit: IqlConfig = field(
+        default_factory=lambda: IqlConfig(
+            SOFT.networks, expectile=0.9, inverse_temperature=10.0, rate=1e-3, target_rate=0.02
+        )
+    )
+    """Implicit Q-learning, with the same networks."""
     minibatch: int = 128
     steps: int = 1000
     early: tuple[int, int] = (100, 1000)
@@ -58,6 +64,7 @@ PRESETS = {
         offline_updates=100_000,
         offline=CqlConfig(SacConfig(compiled=True, target_actions=10), weight=5.0, calibrate=True),
         online=SacConfig(compiled=True, critic_steps=4),
+        implicit=Study().implicit,
         minibatch=256,
         warm_ups=(0, 1000, 5000, 20_000),
         steps=200_000,

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlcore.agents.actor_critic import Cql, CqlConfig, SacConfig, check_data
+from rlcore.agents.actor_critic import Cql, CqlConfig, Iql, IqlConfig, SacConfig, check_data
 from rlcore.agents.actor_critic.diagnostics import diagnose
 from rlcore.data import Transitions
 from rlcore.experiments.offline_tasks import OfflineTask
-from rlcore.experiments.wsrl_arms import Arm, Beside, arm_called, learner, phases_of
+from rlcore.experiments.wsrl_arms import Arm, Beside, Giver, arm_called, learner, phases_of
 from rlcore.reporting.lines import Chart, Line, plot_charts
 from rlcore.reporting.statistics import mean, stratified_bootstrap
 from rlcore.seeding import Streams
@@ -40,6 +40,8 @@ class Study:
     """The offline agent: CQL, or Cal-QL if it calibrates."""
     online: SacConfig = field(default_factory=lambda: SacConfig(compiled=True, critic_steps=4))
     """Soft actor-critic."""
+    implicit: IqlConfig = field(default_factory=lambda: IqlConfig(expectile=0.9, inverse_temperature=10.0))
+    """Implicit Q-learning, for the arm that begins and goes on with it."""
     minibatch: int = 256
     """Rows of a critic update."""
     warm_ups: tuple[int, ...] = (0, 5000)
@@ -74,11 +76,17 @@ def arms_of(study: Study) -> dict[str, Arm]:
     return arms | {name: arm_called(name, max(study.warm_ups, default=0)) for name in study.beside}
 
 
-def pretrain(task: OfflineTask, study: Study, seed: int, recorder: Recorder) -> tuple[Cql, Transitions]:
+def pretrain(
+    task: OfflineTask, study: Study, seed: int, recorder: Recorder, *, implicit: bool = False
+) -> tuple[Giver, Transitions]:
     """The offline agent after its updates, and a few of the rows to watch it by; the data end with this function."""
     data, streams = task.data(), Streams(seed)
     check_data(data, task.spaces)
-    agent = Cql(task.spaces, study.offline, seed=seed, seeds=task.seeds)
+    agent: Giver
+    if implicit:
+        agent = Iql(task.spaces, study.implicit, seed=seed, seeds=task.seeds)
+    else:
+        agent = Cql(task.spaces, study.offline, seed=seed, seeds=task.seeds)
     source = DatasetSource(data, study.minibatch, generator=streams["offline"], seeds=task.seeds, counted=True)
     recorder.train(
         agent,
@@ -92,7 +100,7 @@ def pretrain(task: OfflineTask, study: Study, seed: int, recorder: Recorder) -> 
 
 
 def fine_tune(
-    arm: Arm, giver: Cql, held_out: Transitions, task: OfflineTask, study: Study, seed: int, recorder: Recorder
+    arm: Arm, giver: Giver, held_out: Transitions, task: OfflineTask, study: Study, seed: int, recorder: Recorder
 ) -> Found:
     """What is measured along one arm from just after the hand-over on: `score` rarely, `critics` at the onset too."""
     streams = Streams(seed)
@@ -112,7 +120,8 @@ def fine_tune(
         ),
     }
     first = {name: curve.function(agent) for name, curve in curves.items()}
-    phases = phases_of(arm, agent, giver, task, steps=study.steps, minibatch=study.minibatch, streams=streams)
+    sizes = {"steps": study.steps, "minibatch": study.minibatch, "updates": study.online.critic_steps}
+    phases = phases_of(arm, agent, giver, task, **sizes, streams=streams)
     recorder.train(agent, phases, callbacks=list(curves.values()), keep={**curves, "streams": streams})
     return {
         name: Curves(
@@ -124,11 +133,14 @@ def fine_tune(
 
 def compare(task: OfflineTask, study: Study, seed: int, recorder: Recorder) -> dict[str, Found]:
     """Pre-train once, then fine-tune every arm: what `fine_tune` measures, by the arm's name."""
-    giver, held_out = pretrain(task, study, seed, recorder.child("offline"))
-    return {
-        name: fine_tune(arm, giver, held_out, task, study, seed, recorder.child(name.replace(" ", "")))
-        for name, arm in arms_of(study).items()
-    }
+    givers: dict[bool, tuple[Giver, Transitions]] = {}
+    found: dict[str, Found] = {}
+    for name, arm in arms_of(study).items():
+        if arm.implicit not in givers:
+            part = recorder.child("offline-iql" if arm.implicit else "offline")
+            givers[arm.implicit] = pretrain(task, study, seed, part, implicit=arm.implicit)
+        found[name] = fine_tune(arm, *givers[arm.implicit], task, study, seed, recorder.child(name.replace(" ", "")))
+    return found
 
 
 def line(label: str, curves: Curves, name: str) -> Line:

@@ -12,7 +12,7 @@ from typing import get_args
 import pytest
 import torch
 
-from rlcore.agents.actor_critic import SAC, Cql, CqlConfig, NetworkConfig, SacConfig
+from rlcore.agents.actor_critic import SAC, Cql, CqlConfig, Iql, IqlConfig, NetworkConfig, SacConfig
 from rlcore.data import Transitions, summary
 from rlcore.envs.maze import PointMaze, PointMazeConfig, WaypointPolicy
 from rlcore.errors import ConfigError
@@ -95,9 +95,9 @@ def test_only_arms_that_say_so_look_at_the_data_again(name: Beside) -> None:
         return data
 
     task, arm, conservative = replace(task, rows=rows), arm_called(name, 5), CqlConfig(SOFT, actions=2)
-    giver = Cql(task.spaces, conservative, seeds=2)
+    giver = Iql(task.spaces, IqlConfig(TINY), seeds=2) if arm.implicit else Cql(task.spaces, conservative, seeds=2)
     agent = learner(arm, giver, task, conservative, replace(SOFT, critic_steps=2), seed=0)
-    warm_up, online = phases_of(arm, agent, giver, task, steps=7, minibatch=16, streams=Streams(0))
+    warm_up, online = phases_of(arm, agent, giver, task, steps=7, minibatch=16, updates=2, streams=Streams(0))
     assert len(asked) == int(arm.keeps_data) == int(name == "RLPD" or "data" in name)
     assert isinstance(online.source, MixedSource) == arm.keeps_data
     assert (warm_up.iterations, online.iterations, warm_up.update) == (5, 7, None)
