@@ -1,5 +1,6 @@
 """What fine-tuning without data retention claims: the rows of `rlcore verify wsrl`, by part."""
 
+from rlcore.experiments.acceptance.wsrl import ablations as ablations
 from rlcore.experiments.acceptance.wsrl import bad_input as bad_input
 from rlcore.experiments.acceptance.wsrl import data as data
 from rlcore.experiments.acceptance.wsrl import engineering as engineering
