@@ -72,8 +72,8 @@ class ReplayBuffer:
             self.size // self.seeds, (self.seeds, rows), generator=generator, device=generator.device
         ).to(self.device)
         if self.seeds == 1:
-            return self.rows[index[0]]
-        return self.rows[index * self.seeds + torch.arange(self.seeds, device=self.device).unsqueeze(1)]
+            return self.rows.take(index[0])
+        return self.rows.take(index * self.seeds + torch.arange(self.seeds, device=self.device).unsqueeze(1))
 
     def state_dict(self) -> dict[str, Any]:
         rows: dict[str, Any] = {}

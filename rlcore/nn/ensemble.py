@@ -58,8 +58,8 @@ class StackedLinear(nn.Module):
 
     def forward(self, x: Tensor, chosen: Tensor | None = None) -> Tensor:
         if chosen is None:
-            return torch.baddbmm(self.bias, x, self.weight)
-        return torch.baddbmm(self.bias[chosen], x, self.weight[chosen])
+            return torch.bmm(x, self.weight) + self.bias
+        return torch.bmm(x, self.weight[chosen]) + self.bias[chosen]
 
 
 class StackedNorm(nn.Module):

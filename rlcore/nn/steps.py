@@ -9,7 +9,7 @@ Source: Kingma and Ba, "Adam", ICLR 2015, algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple, Protocol
@@ -114,6 +114,19 @@ def fresh(method: Any) -> Callable[..., Seen]:
 NUMBERS = count()
 
 
+def of_arguments(guards: Sequence[Any]) -> list[bool]:
+    """Which guards of a graph are looked at in every call: those of the arguments and of torch's own state.
+
+    All others are of the owner, which does not change after it was made, and of what is imported. They number
+    hundreds for a small network and take a fifth of a step. A parameter or a row of another size, and another learning
+    rate, compile anew as ever.
+    """
+    return [(not guard.is_global and guard.name.startswith(ARGUMENTS)) or not guard.name for guard in guards]
+
+
+ARGUMENTS = ("parameters", "slow", "fixed", "steps", "means", "squares", "settings", "args")
+
+
 class FusedStep:
     """By one compiled graph; compiled again for every new size of its arguments."""
 
@@ -134,7 +147,9 @@ class FusedStep:
         self.fixed = {name: p for name, p in self.method.named_parameters() if name not in moved}
         name = repr((key, loss))
         known = None if key is None else GRAPHS.get(name)
-        self.compiled: Callable[..., Seen] = known or torch.compile(fresh(self.graph), fullgraph=True, dynamic=False)
+        self.compiled: Callable[..., Seen] = known or torch.compile(
+            fresh(self.graph), fullgraph=True, dynamic=False, options={"guard_filter_fn": of_arguments}
+        )
         if key is not None:
             GRAPHS[name] = self.compiled
 

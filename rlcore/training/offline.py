@@ -36,7 +36,7 @@ class DatasetSource(Source[Transitions]):
         self.count(int(self.counted), 0.0)
         shape = (self.rows,) if self.seeds == 1 else (self.seeds, self.rows)
         index = torch.randint(len(self.data), shape, generator=self.generator, device=self.generator.device)
-        return self.data[index.to(self.data.reward.device)]
+        return self.data.take(index.to(self.data.reward.device))
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"generator": self.generator.get_state(), "data": len(self.data)}
