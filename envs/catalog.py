@@ -37,7 +37,7 @@ _WEALTH = "rlcore.envs.finance.mean_variance"
 _STOPPED, _PRICE = "rlcore.envs.control.stopped_brownian", "rlcore.envs.finance.black_scholes"
 _MERTON = "rlcore.envs.finance.merton"
 _LINEAR, _CLOSED = "rlcore.envs.affine.linear", "rlcore.envs.affine.closed_forms"
-_BANDIT = "rlcore.envs.games.bandit"
+_BANDIT, _SEQUENCES = "rlcore.envs.games.bandit", "rlcore.envs.games.sequences"
 _GLUCOSE = "rlcore.envs.hacking.glucose"
 _GENERATED, _DRAWN = "rlcore.envs.affine.generated", "rlcore.envs.affine.random_converse"
 
@@ -143,6 +143,11 @@ CATALOG: dict[str, Entry] = {
         f"{_BANDIT}:PreferenceBandit",
         f"{_BANDIT}:MATRIX",
         "One preference game: rock, paper, scissors",
+    ),
+    "rlcore/PreferenceSequences-v0": Entry(
+        f"{_SEQUENCES}:PreferenceSequences",
+        f"{_SEQUENCES}:PreferenceSequencesConfig",
+        "A preference game over sequences, written token by token and judged at the end",
     ),
     "rlcore/QuarticValue-v0": Entry(
         f"{_GENERATED}:QuarticValue",

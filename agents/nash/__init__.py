@@ -5,6 +5,7 @@ from rlcore.agents.nash.method import Iterate, Method, Solution, begin, follow, 
 from rlcore.agents.nash.mirror_descent import Comal, Inpo, Mmd, Mpo, MultiplicativeWeights, NashMd, OptimisticWeights
 from rlcore.agents.nash.mirror_prox import Egpo, NashMp, NashProx, iterations_to, least_weight
 from rlcore.agents.nash.self_play import MixtureOpponent, MovingAnchor, OnlineIpo
+from rlcore.agents.nash.sequences import SequenceNetwork, TokenTable
 
 __all__ = [
     "Comal",
@@ -24,7 +25,9 @@ __all__ = [
     "NashProx",
     "OnlineIpo",
     "OptimisticWeights",
+    "SequenceNetwork",
     "Solution",
+    "TokenTable",
     "begin",
     "follow",
     "iterations_to",

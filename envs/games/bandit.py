@@ -105,8 +105,7 @@ class PreferenceBandit(Environment):
 
     def draw(self, noise: Tensor) -> Tensor:  # [B, 1] -> [B, C]
         """A context for each row, uniformly."""
-        place = 0.5 * (1.0 + torch.erf(noise[:, 0] * 0.5**0.5))
-        context = (place * self.config.contexts).long().clamp(max=self.config.contexts - 1)
+        context = (uniform_place(noise) * self.config.contexts).long().clamp(max=self.config.contexts - 1)
         return torch.nn.functional.one_hot(context, self.config.contexts).to(noise)
 
     def transition(self, state: EnvState, action: Tensor, noise: Tensor) -> tuple[EnvState, Tensor]:
@@ -122,6 +121,11 @@ class PreferenceBandit(Environment):
         opponent = self.opponent[here]
         wins = 1.0 - (opponent.exp() * payoffs).sum(-1)
         return wins - beta * kl(log_policy, log_mu) + beta * kl(opponent, log_mu)
+
+
+def uniform_place(noise: Tensor) -> Tensor:  # [B, 1] -> [B]
+    """A uniform number in [0, 1] for each row of standard normals."""
+    return 0.5 * (1.0 + torch.erf(noise[:, 0] * 0.5**0.5))
 
 
 def bandit_games(config: PreferenceBanditConfig) -> tuple[Tensor, Tensor]:  # -> [C, A, A], [C, A]

@@ -11,6 +11,7 @@ from torch.nn.functional import one_hot
 
 from rlcore.data import Comparisons
 from rlcore.errors import ConfigError, ShapeError
+from rlcore.functional.games import MatrixPreference, Preference
 from rlcore.simulation.policy import Policy
 from rlcore.training.sources import Source
 
@@ -18,45 +19,51 @@ from rlcore.training.sources import Source
 class DuelSource(Source[Comparisons]):
     """Comparisons [N]: first [N, K] drawn from the policy, second [N] from the opponent, preferred [N, K] 0 or 1.
 
-    `table` [C, A, A] holds the probabilities that the first action is preferred in each context, which the policy sees
-    as one of C and answers with log-probabilities [N, A]. One comparison counts as one step.
+    The policy and its opponent see a context as a 1 at one of C places, and answer with log-probabilities [N, A]. One
+    comparison counts as one step.
     """
 
     def __init__(
         self,
-        table: Tensor,
+        judge: Tensor | Preference,
         opponent: Callable[[Tensor], Tensor],
         rows: int,
         *,
         generator: torch.Generator,
+        contexts: int | None = None,
         candidates: int = 2,
         exact: bool = False,
     ) -> None:
-        """`exact` gives all actions as candidates, with their true probabilities to win against the opponent."""
-        if table.dim() != 3 or table.shape[1] != table.shape[2]:
-            raise ShapeError(f"table must be [contexts, actions, actions], got {list(table.shape)}")
+        """`judge`: a table [C, A, A] of chances that the first wins, or a preference that holds in `contexts` contexts.
+
+        `exact` gives all actions as candidates, with their true probabilities to win against the opponent.
+        """
+        if isinstance(judge, Tensor):
+            if judge.dim() != 3 or judge.shape[1] != judge.shape[2]:
+                raise ShapeError(f"table must be [contexts, actions, actions], got {list(judge.shape)}")
+            contexts, judge = len(judge), MatrixPreference(judge)
+        if contexts is None or contexts < 1:
+            raise ConfigError(f"say in how many contexts this judge holds, contexts >= 1, got {contexts}")
         if rows < 1 or candidates < 2:
             raise ConfigError(f"need rows >= 1 and candidates >= 2, got {rows} and {candidates}")
-        self.table, self.opponent, self.rows = table, opponent, rows
+        self.judge, self.contexts, self.opponent, self.rows = judge, contexts, opponent, rows
         self.generator, self.candidates, self.exact = generator, candidates, exact
 
     @torch.no_grad()
     def next(self, policy: Policy) -> Comparisons:
-        contexts, actions, _ = self.table.shape
         if self.exact:
-            here = torch.arange(contexts)
-            seen = one_hot(here, contexts).to(self.table)
-            every = torch.arange(actions).expand(contexts, -1)
-            payoffs = (self.table @ self.opponent(seen).exp().unsqueeze(-1)).squeeze(-1)
-            return Comparisons(seen, every, self.opponent(seen), payoffs)
-        here = torch.randint(contexts, (self.rows,), generator=self.generator)
-        seen = one_hot(here, contexts).to(self.table)
+            seen = torch.eye(self.contexts, dtype=self.judge.dtype)
+            every = torch.arange(self.judge.actions).expand(self.contexts, -1)
+            rival = self.opponent(seen)
+            return Comparisons(seen, every, rival, self.judge(rival.exp()))
+        here = torch.randint(self.contexts, (self.rows,), generator=self.generator)
+        seen = one_hot(here, self.contexts).to(self.judge.dtype)
         first = torch.multinomial(policy.act(seen).exp(), self.candidates, replacement=True, generator=self.generator)
         second = torch.multinomial(self.opponent(seen).exp(), 1, generator=self.generator)
-        chance = self.table[here.unsqueeze(1), first, second]
+        chance = self.judge.chance(here, first, second)
         wins = torch.rand(chance.shape, dtype=chance.dtype, generator=self.generator) < chance
         self.count(self.rows * self.candidates, 0.0)
-        return Comparisons(seen, first, second.squeeze(1), wins.to(self.table))
+        return Comparisons(seen, first, second.squeeze(1), wins.to(chance))
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"generator": self.generator.get_state()}

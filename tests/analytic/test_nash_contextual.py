@@ -160,7 +160,7 @@ def test_bad_input_in_one_line() -> None:
     with pytest.raises(ShapeError, match="contexts, actions, actions"):
         DuelSource(torch.rand(3, 3), lambda obs: obs, 8, generator=torch.Generator())
     with pytest.raises(ConfigError, match="candidates >= 2"):
-        DuelSource(torch.rand(1, 3, 3), lambda obs: obs, 8, generator=torch.Generator(), candidates=1)
+        DuelSource(torch.full((1, 3, 3), 0.5), lambda obs: obs, 8, generator=torch.Generator(), candidates=1)
     with pytest.raises(ConfigError, match="opponent must be one of"):
         PreferenceBandit(PreferenceBanditConfig(opponent="nobody"))  # type: ignore[arg-type]
     assert isinstance(Comparisons(*torch.zeros(4, 2)), Comparisons)

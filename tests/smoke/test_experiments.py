@@ -24,6 +24,7 @@ from rlcore.experiments import (
     mstde_failure,
     nash_contextual,
     nash_matrix,
+    nash_sequences,
     pendulum,
     pendulum_hjb,
     preference_losses,
@@ -137,6 +138,10 @@ EVALUATION: dict[str, tuple[Any, Any]] = {
     "nash_contextual": (
         nash_contextual,
         nash_contextual.Config(rows=16, iterations=100, evaluations=3, hidden=(8,)),
+    ),
+    "nash_sequences": (
+        nash_sequences,
+        nash_sequences.Config(rows=16, iterations=60, evaluations=3, draws=2, hidden=(8,)),
     ),
     "nash_matrix": (
         nash_matrix,

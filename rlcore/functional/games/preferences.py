@@ -26,6 +26,8 @@ class Preference(ABC):
     """Who wins against whom, known by its products with policies."""
 
     actions: int
+    dtype: torch.dtype
+    """Of the policies that it is asked about."""
 
     def __call__(self, policy: Tensor) -> Tensor:  # [..., n] -> [..., n]
         """P pi: the probability of each action to win against the policy."""
@@ -44,6 +46,10 @@ class Preference(ABC):
         """W^T (diag pi - pi pi^T) W J: how the moments of a softmax policy answer the moments of its opponent."""
 
     @abstractmethod
+    def chance(self, game: Tensor, first: Tensor, second: Tensor) -> Tensor:  # [N], [N, K], [N, K] -> [N, K]
+        """P[first, second] of single pairs; `game` says in which of the games side by side, if there are some."""
+
+    @abstractmethod
     def select(self, games: slice) -> Self:
         """Some of the games that lie side by side."""
 
@@ -55,7 +61,7 @@ class MatrixPreference(Preference):
         if check:
             check_table(table)
         self.table = table
-        self.actions = table.shape[-1]
+        self.actions, self.dtype = table.shape[-1], table.dtype
 
     def __call__(self, policy: Tensor) -> Tensor:
         if self.table.dim() == 2:
@@ -71,6 +77,9 @@ class MatrixPreference(Preference):
     def sensitivity(self, policy: Tensor) -> Tensor:
         centred = self.table - (policy.unsqueeze(-2) @ self.table)  # the 1/2 of P cancels between the two
         return policy.unsqueeze(-1) * centred
+
+    def chance(self, game: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        return self.table[first, second] if self.table.dim() == 2 else self.table[game.unsqueeze(-1), first, second]
 
     def select(self, games: slice) -> MatrixPreference:
         return self if self.table.dim() == 2 else MatrixPreference(self.table[games], check=False)
@@ -97,7 +106,7 @@ class LowRankPreference(Preference):
                 f"got {largest:.4g}; multiply both by {(0.5 / largest) ** 0.5:.4g}"
             )
         self.first, self.second = first, second
-        self.actions = first.shape[-2]
+        self.actions, self.dtype = first.shape[-2], first.dtype
 
     def reduce(self, policy: Tensor) -> Tensor:
         return torch.cat([times(policy, self.first), times(policy, self.second)], -1)
@@ -112,6 +121,13 @@ class LowRankPreference(Preference):
         covariance = features.mT @ (policy.unsqueeze(-1) * features) - mean.unsqueeze(-1) * mean.unsqueeze(-2)
         first, second = covariance.chunk(2, -1)
         return torch.cat([-second, first], -1)
+
+    def chance(self, game: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        def of(features: Tensor, actions: Tensor) -> Tensor:  # -> [N, K, r / 2]
+            return features[actions] if features.dim() == 2 else features[game.unsqueeze(-1), actions]
+
+        wins = of(self.first, first) * of(self.second, second) - of(self.second, first) * of(self.first, second)
+        return 0.5 + wins.sum(-1)
 
     def select(self, games: slice) -> LowRankPreference:
         return self if self.first.dim() == 2 else LowRankPreference(self.first[games], self.second[games])
@@ -131,7 +147,7 @@ class ClassPreference(Preference):
             raise ConfigError(f"classes must lie in 0 .. {len(table) - 1}, got {classes.min()} .. {classes.max()}")
         self.table, self.classes = table, classes
         self.core = table - 0.5
-        self.actions = len(classes)
+        self.actions, self.dtype = len(classes), table.dtype
 
     def reduce(self, policy: Tensor) -> Tensor:
         masses = policy.new_zeros(*policy.shape[:-1], len(self.table))
@@ -143,6 +159,9 @@ class ClassPreference(Preference):
     def sensitivity(self, policy: Tensor) -> Tensor:
         masses = self.reduce(policy)
         return masses.unsqueeze(-1) * (self.core - masses.unsqueeze(-2) @ self.core)
+
+    def chance(self, game: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        return self.table[self.classes[first], self.classes[second]]
 
     def select(self, games: slice) -> ClassPreference:
         return self
