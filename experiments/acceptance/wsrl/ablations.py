@@ -9,7 +9,8 @@ from torch import Tensor
 
 from rlcore.experiments import wsrl_ablations
 from rlcore.experiments.wsrl_ablations import Panel, variants
-from rlcore.reporting.acceptance import Measurement, row
+from rlcore.experiments.wsrl_arms import Arm
+from rlcore.reporting.acceptance import Measurement, at_least, row
 from rlcore.reporting.statistics import mean, stratified_bootstrap
 from rlcore.training.recorder import SILENT
 
@@ -58,6 +59,19 @@ def length_of_warm_up() -> Measurement:
     least = min(found, key=lambda label: float(found[label].mean()))
     passed = least == "K = 0" and is_not_below(found, "K = 5000")
     return Measurement("K = 0 least, K = 5000 not below", listed(found), passed)
+
+
+@row(
+    SYSTEM,
+    "L2-1025",
+    "with K = 1025, where published code without a warm-up begins: share of arrivals lost at the worst moment",
+    ">= .3",
+    slow=True,
+)
+def collapse_after_first_minibatches() -> Measurement:
+    line = variants(CONFIG, "length")["K = 0"]
+    found = compute()("K = 1025", line._replace(arm=Arm(1025)))["score"].values["score"].double().mean(1)
+    return at_least(float(1.0 - found[1:].min() / found[0]), 0.3)
 
 
 @row(SYSTEM, "L5", "the same after 5000 steps of the policy, and of random actions", "the policy's more", slow=True)

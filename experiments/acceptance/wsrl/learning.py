@@ -25,6 +25,11 @@ def no_loss_with_warm_up() -> Measurement:
     return at_least(study()["K = 5000/end"] / study()["K = 5000/before"], 0.9)
 
 
+@row(SYSTEM, "L1-lowest", "with K = 5000: share of arrivals at the worst moment, over that before", ">= .5", slow=True)
+def shallow_dip_with_warm_up() -> Measurement:
+    return at_least(study()["K = 5000/lowest"] / study()["K = 5000/before"], 0.5)
+
+
 @row(SYSTEM, "L2", "with K = 0: share of arrivals lost at the worst moment, of that before", ">= .3", slow=True)
 def collapse_without() -> Measurement:
     return at_least(1.0 - study()["K = 0/lowest"] / study()["K = 0/before"], 0.3)
@@ -33,6 +38,11 @@ def collapse_without() -> Measurement:
 @row(SYSTEM, "L2-q", "Q on offline rows: how far it falls with K = 0, over with K = 5000", ">= 1.25", slow=True)
 def q_falls() -> Measurement:
     return at_least(study()["K = 0/q_fall"] / study()["K = 5000/q_fall"], 1.25)
+
+
+@row(SYSTEM, "L3", "highest TD error on offline rows over that before: K = 0 over K = 5000", ">= 1.15", slow=True)
+def td_error_rises() -> Measurement:
+    return at_least(study()["K = 0/td_error_rise"] / study()["K = 5000/td_error_rise"], 1.15)
 
 
 @row(SYSTEM, "L8", "share of arrivals at the end, K = 5000 minus RLPD after as many steps", ">= -.05", slow=True)
