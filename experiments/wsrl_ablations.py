@@ -32,7 +32,7 @@ class Config:
     """Settings of the experiment."""
 
     study: wsrl_point_maze.Config = field(
-        default_factory=lambda: replace(wsrl_point_maze.PRESETS["quick"], early=(100, 600), late=200, steps=600)
+        default_factory=lambda: replace(wsrl_point_maze.PRESETS["quick"], early=(200, 1000))
     )
     """Maze, data and agents of WSRL itself; the panels below take the place of its own arms."""
     panels: tuple[Panel, ...] = get_args(Panel)
@@ -63,8 +63,11 @@ QUESTIONS: Mapping[Panel, tuple[str, str]] = {
     "start": ("What goes over", "from the offline agent, with Adam's moments"),
     "ensemble": ("Which critics", "number and layer norm, offline and online"),
     "updates": ("How many updates", "of the critics, per online step"),
-    "learner": ("Who goes on", "as many critics and updates; with data: half of every batch"),
+    "learner": ("Who goes on", "as many critics and updates; after as long a warm-up unless K = 0"),
 }
+
+
+WITHOUT_ANYTHING = ("Cal-QL", "CQL", "IQL")  # who goes on without data and without a warm-up, the paper's rivals
 
 
 def variants(config: Config, panel: Panel) -> dict[str, Variant]:
@@ -86,11 +89,14 @@ def variants(config: Config, panel: Panel) -> dict[str, Variant]:
     arms: dict[Panel, tuple[str, ...]] = {
         "warm-up": ("random warm-up",),
         "start": ("policy only", "critics only", "no hand-over"),
-        "learner": ("RLPD", "Cal-QL", "CQL", "IQL", "Cal-QL with data"),
+        "learner": ("RLPD", "Cal-QL", "Cal-QL with data"),
     }
     if panel not in arms:
         raise ConfigError(f"no panel is called {panel!r}; known: {', '.join(get_args(Panel))}")
-    return {"WSRL": wsrl} | {name: wsrl._replace(arm=arm_called(name, k)) for name in arms[panel]}
+    lines = {"WSRL": wsrl} | {name: wsrl._replace(arm=arm_called(name, k)) for name in arms[panel]}
+    if panel == "learner":
+        lines |= {f"{name}, K = 0": wsrl._replace(arm=arm_called(name, 0)) for name in WITHOUT_ANYTHING}
+    return lines
 
 
 def with_critics(variant: Variant, **changes: bool | int) -> Variant:

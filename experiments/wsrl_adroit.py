@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import gymnasium
@@ -23,15 +22,13 @@ from torch import Tensor
 
 from rlcore.agents.actor_critic import CqlConfig, DataSpaces, NetworkConfig, SacConfig
 from rlcore.envs.robotics.adroit import DT, SIZES, TASKS, make_adroit
-from rlcore.envs.robotics.extra import require_robotics
 from rlcore.experiments import adroit_data
 from rlcore.experiments.adroit_search import HandSearch
 from rlcore.experiments.made_once import OnDisk
 from rlcore.experiments.offline_tasks import OfflineTask
-from rlcore.experiments.wsrl_study import Study, compare, draw, summary
+from rlcore.experiments.wsrl_robots import RobotStudy, published, run_study, small_offline, small_online
 from rlcore.interop.recording import copies_of, returns
 from rlcore.nn.ensemble import Layers
-from rlcore.reporting.lines import Chart
 from rlcore.seeding import derive_seed
 from rlcore.simulation.policy import Feedback, Policy
 from rlcore.training.recorder import SILENT, Recorder
@@ -41,12 +38,10 @@ PUBLISHED = SacConfig(
     target_actions=10,
     compiled=True,
 )
-NARROW = Layers((64, 64), layer_norm=True)
-SMALL = SacConfig(NetworkConfig(critics=4, critic=NARROW, actor=Layers((64, 64))), critic_rate=1e-3, actor_rate=1e-3)
 
 
 @dataclass(frozen=True)
-class Config(Study):
+class Config(RobotStudy):
     """Settings of the experiment; a step is one control interval of one hand."""
 
     task: str = "pen"
@@ -57,34 +52,23 @@ class Config(Study):
     """Standard deviation of the noise on the actions in the data."""
     search: HandSearch = field(default_factory=HandSearch)
     """For the movements behind the data."""
-    seeds: int = 2
-    offline_updates: int = 1000
-    offline: CqlConfig = field(
-        default_factory=lambda: CqlConfig(replace(SMALL, target_actions=4), weight=1.0, calibrate=True, actions=4)
-    )
+    offline: CqlConfig = field(default_factory=small_offline)
     """Cal-QL."""
-    online: SacConfig = field(default_factory=lambda: replace(SMALL, critic_steps=2))
+    online: SacConfig = field(default_factory=small_online)
     """Soft actor-critic."""
-    minibatch: int = 128
-    steps: int = 600
     early: tuple[int, int] = (200, 600)
-    late: int = 600
     episodes: int = 10
 
 
 PRESETS = {
     "quick": Config(),
-    "paper": Config(
-        data_steps=1_000_000,
-        seeds=5,
-        offline_updates=20_000,
-        offline=CqlConfig(PUBLISHED, weight=1.0, calibrate=True),
-        online=replace(PUBLISHED, critic_steps=4, target_actions=1),
-        minibatch=256,
-        steps=200_000,
-        early=(2000, 50_000),
-        late=20_000,
-        episodes=20,
+    "paper": published(
+        Config(
+            data_steps=1_000_000,
+            offline_updates=20_000,
+            offline=CqlConfig(PUBLISHED, weight=1.0, calibrate=True),
+            online=replace(PUBLISHED, critic_steps=4, target_actions=1),
+        )
     ),
 }
 
@@ -119,12 +103,6 @@ def task_of(config: Config, seed: int, folder: Path) -> OfflineTask:
 
 def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, float]:
     """Pre-train once, fine-tune every arm, draw; returns the figures of `summary`."""
-    require_robotics()
-    with TemporaryDirectory() as folder:
-        task = task_of(config, seed, Path(folder))
-        found = compare(task, config, seed, recorder)
-    if (path := recorder.figure_path("wsrl_adroit")) is not None:
-        about = f"{task.name}; {config.seeds} seeds, mean and 95 % interval"
-        x = "online steps after the warm-up, per seed"
-        draw(found, Chart("Episodes that are done", about, x, "share", (), False, False, known=1.0), path)
-    return recorder.finish(summary(found))
+    return run_study(
+        config, task_of, figure="wsrl_adroit", title="Episodes that are done", seed=seed, recorder=recorder
+    )

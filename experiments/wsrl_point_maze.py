@@ -37,8 +37,8 @@ SOFT = SacConfig(
 class Config(Study, MazeData):
     """Settings of the experiment; a step is one control interval of one ball."""
 
-    offline_updates: int = 800
-    """Updates of Cal-QL; few enough that there is something left to learn."""
+    offline_updates: int = 500
+    """Updates of Cal-QL; few enough that it arrives in half of all episodes, and there is something left to learn."""
     offline: CqlConfig = field(
         default_factory=lambda: CqlConfig(replace(SOFT, target_actions=4), weight=1.0, calibrate=True, actions=4)
     )
