@@ -46,7 +46,9 @@ class HuggingFaceModel(nn.Module):
                 f"mask must cover {before} tokens of the cache and {length} new ones, got {mask.shape[1]}; give every "
                 "model a cache of its own"
             )
-        given: dict[str, Any] = {"attention_mask": mask.long(), "use_cache": memory is not None}
+        given: dict[str, Any] = {"use_cache": memory is not None}
+        if not bool(mask.all()):  # without padding the models have quicker ways
+            given["attention_mask"] = mask.long()
         if memory is not None:
             given["past_key_values"] = memory
         if "position_ids" in self.takes:

@@ -72,12 +72,35 @@ class TokenMixture:
 
     def read(self, tokens: Tensor, mask: Tensor, memory: Any = None, last: bool = False) -> Tensor:
         own, other = (None, None) if memory is None else memory
-        if self.share == 0.0:  # 0 times minus infinity is no number
-            return self.policy.read(tokens, mask, own, last)
-        if self.share == 1.0:
-            return self.reference.read(tokens, mask, other, last)
-        policy = (1.0 - self.share) * self.policy.read(tokens, mask, own, last)
-        return policy + self.share * self.reference.read(tokens, mask, other, last)
+        policy = self.policy.read(tokens, mask, own, last)
+        return mixed(policy, self.reference.read(tokens, mask, other, last), self.share)
+
+
+class PartlyMixed:
+    """`TokenMixture` for all rows but the first `own`, which are the policy's: both kinds of text in one batch.
+
+    The policy is called once for each token, not once for its own texts and once for those of the mixture.
+    """
+
+    def __init__(self, policy: CausalModel, reference: CausalModel, share: float, own: int) -> None:
+        self.policy, self.reference, self.share, self.own = policy, reference, share, own
+        TokenMixture(policy, reference, share)  # refuses a bad share
+
+    def start(self) -> tuple[Any, Any]:
+        return self.policy.start(), self.reference.start()
+
+    def read(self, tokens: Tensor, mask: Tensor, memory: Any = None, last: bool = False) -> Tensor:
+        own, other = (None, None) if memory is None else memory
+        policy = self.policy.read(tokens, mask, own, last)
+        reference = self.reference.read(tokens[self.own :], mask[self.own :], other, last)
+        return torch.cat([policy[: self.own], mixed(policy[self.own :], reference, self.share)])
+
+
+def mixed(policy: Tensor, reference: Tensor, share: float) -> Tensor:
+    """(1 - share) policy + share reference, where 0 times minus infinity is 0."""
+    if share in (0.0, 1.0):
+        return reference if share else policy
+    return (1.0 - share) * policy + share * reference
 
 
 class Symbols(NamedTuple):

@@ -2,10 +2,10 @@
 
     x <- x + attention(norm(x)),   x <- x + mlp(norm(x)),   logits = head(norm(x))
 
-Positions are turned into the angles of queries and keys, so that nothing limits the length, and they count real tokens
-only: a row gives the same logits whatever its padding.
+Positions are sines and cosines beside the embeddings, so that nothing limits the length. They count real tokens only: a
+row gives the same logits whatever its padding.
 Letters: B rows, L tokens of a call, M tokens read before it, H heads, D width of a head, V symbols.
-Source: Vaswani et al., NeurIPS 2017; Xiong et al., ICML 2020, for the norms; Su et al., 2021, for the positions.
+Source: Vaswani et al., NeurIPS 2017; Xiong et al., ICML 2020, for the norms.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 from rlcore.checks import check_integer
 from rlcore.errors import ConfigError, ShapeError
 
-LONGEST_WAVE = 10_000.0  # tokens per radian of the slowest angle
+LONGEST_WAVE = 10_000.0  # tokens per radian of the slowest wave
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class TransformerConfig:
     layers: int = 2
     """Blocks of attention and a perceptron."""
     heads: int = 4
-    """Parts of the width that attend each on its own; their width must be even."""
+    """Parts of the width that attend each on its own; the width is a multiple of their number."""
     expansion: int = 4
     """Width of the perceptron's hidden layer over `width`."""
 
@@ -76,13 +76,11 @@ class Block(nn.Module):
         self.widen = linear(width, config.expansion * width, generator)
         self.narrow = linear(config.expansion * width, width, generator, gain=(2.0 * config.layers) ** -0.5)
 
-    def keys_of(self, x: Tensor, turns: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:  # [B, L, width]
+    def keys_of(self, x: Tensor) -> tuple[Tensor, Tensor]:  # [B, L, width]
         """Queries [B, H, L, D], and keys and values [2, B, H, L, D]."""
         rows, length, _ = x.shape
-        query, key, value = (
-            self.attend(self.attention_norm(x)).view(rows, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        )
-        return turn(query, turns), torch.stack([turn(key, turns), value])
+        parts = self.attend(self.attention_norm(x)).view(rows, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return parts[0], parts[1:]
 
     def forward(self, x: Tensor, query: Tensor, known: Tensor, seen: Tensor | None) -> Tensor:
         """`seen` [B, 1, L, M + L] says which tokens each may look at; None lets all look at all before them."""
@@ -102,9 +100,9 @@ class Transformer(nn.Module):
         super().__init__()
         sizes = (config.vocabulary, config.width, config.layers, config.heads, config.expansion)
         check_integer("sizes of the transformer", *sizes)
-        if min(sizes) < 1 or config.width % (2 * config.heads):
+        if min(sizes) < 1 or config.width % config.heads or config.width % 2:
             raise ConfigError(
-                f"a transformer needs sizes of at least 1 and a width that is a multiple of 2 heads, got {config}"
+                f"a transformer needs sizes of at least 1 and an even width that is a multiple of heads, got {config}"
             )
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary, config.width)
@@ -131,11 +129,11 @@ class Transformer(nn.Module):
             )
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -length:]  # [B, L]
         x = self.embedding(tokens)
-        turns = angles(positions, self.config.width // self.config.heads, x.dtype)
+        x = x + waves(positions, self.config.width).to(x.dtype)
         seen = None if memory is None and bool(mask.all()) else visible(mask, length)
         for number, block in enumerate(self.blocks):
             assert isinstance(block, Block)
-            query, known = block.keys_of(x, turns)
+            query, known = block.keys_of(x)
             if memory is not None:
                 if number == 0:
                     memory.reserve(self.config.layers, known[:, :, :, :0], length)
@@ -158,18 +156,11 @@ def visible(mask: Tensor, length: int) -> Tensor:  # [B, M + L] -> [B, 1, L, M +
     return ((place <= asking) & mask.unsqueeze(1) | (place == asking)).unsqueeze(1)
 
 
-def angles(positions: Tensor, depth: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:  # [B, L] -> [B, 1, L, D / 2]
-    """Cosine and sine of each position times a geometric row of frequencies."""
-    waves = torch.arange(0, depth, 2, device=positions.device, dtype=torch.float64) / depth
-    angle = positions.unsqueeze(1).unsqueeze(-1) * LONGEST_WAVE**-waves
-    return angle.cos().to(dtype), angle.sin().to(dtype)
-
-
-def turn(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:  # [B, H, L, D] -> [B, H, L, D]
-    """Rotate the pairs (first half, second half) of every head."""
-    cosine, sine = turns
-    first, second = x.chunk(2, -1)
-    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], -1)
+def waves(positions: Tensor, width: int) -> Tensor:  # [B, L] -> [B, L, width]
+    """Cosines and sines of each position, with a geometric row of wavelengths."""
+    slower = torch.arange(0, width, 2, device=positions.device, dtype=torch.float64) / width
+    angle = positions.unsqueeze(-1) * LONGEST_WAVE**-slower
+    return torch.cat([angle.cos(), angle.sin()], -1)
 
 
 def linear(inputs: int, outputs: int, generator: torch.Generator, gain: float = 1.0) -> nn.Linear:

@@ -26,7 +26,7 @@ from rlcore.agents.nash.language import (
 )
 from rlcore.agents.nash.language.estimators import dpo_loss, pair_loss, text_gradient_loss
 from rlcore.data.texts import Completions, Vocabulary, pad_right
-from rlcore.envs.language import ClassJudge, Grammar, GrammarConfig, circle_of_classes, class_game
+from rlcore.envs.language import CountJudge, Grammar, GrammarConfig, LastLetterJudge, circle_of_classes, class_game
 from rlcore.errors import ConfigError, DataError
 from rlcore.functional.divergence import ReverseKl, kl
 from rlcore.functional.games import PreferenceGame, equilibrium
@@ -53,7 +53,7 @@ def weights(model: Readout) -> list[Tensor]:
 
 
 EVERY = every_completion(torch.tensor(WORDS.encode("a")), LONGEST, WORDS.letters, SYMBOLS)
-JUDGE = ClassJudge(WORDS.letters[0])
+JUDGE = CountJudge(WORDS.letters[0])
 
 
 def pull_of(texts: Completions) -> Tensor:
@@ -190,6 +190,16 @@ def test_the_class_reduction_of_the_game() -> None:
     masses = torch.zeros(3, dtype=torch.float64).index_add_(0, classes, mu.exp())
     star = equilibrium(PreferenceGame.of(circle_of_classes(), 0.1, masses))
     torch.testing.assert_close(equilibrium(game), star[classes] + mu - masses.log()[classes], rtol=0, atol=1e-10)
+
+
+def test_classes_are_what_they_say() -> None:
+    tokens, mask = pad_right([[*WORDS.encode(row), WORDS.end] for row in ("ab", "", "bba")], WORDS.pad)
+    given = Completions(torch.tensor([[2], [3], [3]]), torch.ones(3, 1, dtype=torch.bool), tokens, mask)
+    last = LastLetterJudge([2, 3, 4], WORDS.end)
+    assert last.classes(given).tolist() == [1, 1, 0]
+    assert CountJudge(3).classes(given).tolist() == [1, 0, 2]
+    assert last.masses(given).tolist() == pytest.approx([1 / 3, 2 / 3, 0.0])
+    assert last(given[:1], given[2:]).tolist() == pytest.approx([0.1])
 
 
 def agent_of(**settings: Any) -> tuple[NashLanguage, TextDuels]:

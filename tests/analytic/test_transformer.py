@@ -10,6 +10,7 @@ from rlcore.data.texts import Completions, Vocabulary, pad_left, pad_right, text
 from rlcore.errors import ConfigError, DataError, ShapeError
 from rlcore.nn.generation import (
     CausalModel,
+    PartlyMixed,
     Readout,
     Symbols,
     TokenMixture,
@@ -88,6 +89,17 @@ class SharedMemory(TokenMixture):
 def test_a_shared_memory_is_refused() -> None:
     with pytest.raises(ShapeError, match="memory of its own"):
         completions(SharedMemory(transformer(0), transformer(1), 0.5))
+
+
+@torch.no_grad()
+def test_policy_and_mixture_in_one_batch_are_those_of_two() -> None:
+    policy, reference, (prompt, mask) = transformer(0), transformer(1), prompts()
+    u = uniforms(8, 6)
+    both = generate(PartlyMixed(policy, reference, 0.3, 4), prompt.repeat(2, 1), mask.repeat(2, 1), u, 6, SYMBOLS)
+    own = generate(policy, prompt, mask, u[:4], 6, SYMBOLS)
+    mixture = generate(TokenMixture(policy, reference, 0.3), prompt, mask, u[4:], 6, SYMBOLS)
+    assert torch.equal(both.tokens, torch.cat([own.tokens, mixture.tokens]))
+    assert not torch.equal(own.tokens, generate(policy, prompt, mask, u[4:], 6, SYMBOLS).tokens)
 
 
 @torch.no_grad()
@@ -179,7 +191,7 @@ def test_it_begins_uniform_and_is_causal() -> None:
 
 
 def test_bad_input_in_one_line() -> None:
-    with pytest.raises(ConfigError, match="multiple of 2 heads"):
+    with pytest.raises(ConfigError, match="multiple of heads"):
         Transformer(TransformerConfig(width=10, heads=4), generator=torch.Generator())
     with pytest.raises(ConfigError, match=r"lie in \[0, 1\]"):
         TokenMixture(transformer(0), transformer(1), 1.5)

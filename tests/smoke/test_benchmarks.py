@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 
-from rlcore.experiments.benchmark import cal_ql, clstd, nash, q_learning, quadrature, sac, wsrl
+from rlcore.experiments.benchmark import cal_ql, clstd, nash, nash_language, q_learning, quadrature, sac, wsrl
 from rlcore.experiments.benchmark.module_lists import ModuleListCalQl, ModuleListWsrl
 
 
@@ -84,6 +84,13 @@ def test_both_sides_of_cal_ql_train_and_act() -> None:
     found = cal_ql.trained(2, 1, width=8, rows=16, episodes=2)
     assert set(found) == {"rlcore", "d3rlpy"}
     assert all(0.0 <= share <= 1.0 for shares in found.values() for share in shares)
+
+
+def test_texts_with_caches_are_those_without() -> None:
+    pytest.importorskip("transformers")
+    rows = nash_language.measure(sizes=((2, 4),), rounds=1, width=16, layers=1)
+    assert {row["same tokens"] for row in rows if "cache" in row["workload"]} == {"1.0000"}
+    assert all(row["tokens/CPU-s"] > 0.0 for row in rows)
 
 
 def test_games_are_solved_side_by_side_and_one_by_one() -> None:

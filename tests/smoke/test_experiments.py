@@ -23,6 +23,7 @@ from rlcore.experiments import (
     mean_variance,
     mstde_failure,
     nash_contextual,
+    nash_language,
     nash_matrix,
     nash_sequences,
     pendulum,
@@ -142,6 +143,12 @@ EVALUATION: dict[str, tuple[Any, Any]] = {
     "nash_sequences": (
         nash_sequences,
         nash_sequences.Config(rows=16, iterations=60, evaluations=3, draws=2, hidden=(8,)),
+    ),
+    "nash_language": (
+        nash_language,
+        nash_language.Config(
+            supervised=nash_language.Supervised(steps=5, rows=16), duels=16, iterations=4, repeats=2, evaluations=2
+        ),
     ),
     "nash_matrix": (
         nash_matrix,

@@ -20,7 +20,7 @@ from rlcore.data.texts import JudgedTexts, joined
 from rlcore.errors import ConfigError
 from rlcore.functional.alignment import f_dpo_logits, saturated_share
 from rlcore.functional.divergence import ALL
-from rlcore.nn.generation import CausalModel, Readout, Symbols, TokenMixture, generate, token_log_probs
+from rlcore.nn.generation import CausalModel, PartlyMixed, Readout, Symbols, TokenMixture, generate, token_log_probs
 from rlcore.training.agent import Agent, Metrics
 
 FROZEN = ("anchor", "rival")
@@ -78,6 +78,12 @@ class NashLanguage(Agent[JudgedTexts]):
         return (
             self.opponent() if (self.config.method, self.config.loss) == ("nash_mp", "ipo") else self.readout("policy")
         )
+
+    def together(self, candidates: int) -> CausalModel | None:
+        """What writes so many candidates and, behind them, the opponents' texts in one batch, if something does."""
+        if self.config.method == "nash_md":
+            return PartlyMixed(self.readout("policy"), self.readout("reference"), self.config.mixture, candidates)
+        return self.readout("policy") if self.config.method == "self_play" else None
 
     def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:  # [N, P], [N, T] -> [N, T]
         """Completions of prompts that are padded on the left."""

@@ -64,10 +64,14 @@ class TextDuels(Source[JudgedTexts]):
         rows, prompt, mask = self.prompts.take(numbers)
         prompt, mask = prompt.to(self.device), mask.to(self.device)
         each = policy.config.candidates
-        candidates = self.write(
-            policy, policy.candidate(), prompt.repeat_interleave(each, 0), mask.repeat_interleave(each, 0)
-        )
-        rivals = self.write(policy, policy.opponent(), prompt, mask)
+        many = [x.repeat_interleave(each, 0) for x in (prompt, mask)]
+        both = policy.together(len(many[0]))
+        if both is None:
+            candidates = self.write(policy, policy.candidate(), many[0], many[1])
+            rivals = self.write(policy, policy.opponent(), prompt, mask)
+        else:
+            texts = self.write(policy, both, torch.cat([many[0], prompt]), torch.cat([many[1], mask]))
+            candidates, rivals = texts[: len(many[0])], texts[len(many[0]) :]
         verdicts = compare(self.referee, rows, candidates, rivals)
         self.count(verdicts.queries, 0.0)
         wins = verdicts.wins.to(self.device, torch.float32).view(self.rows, each)
