@@ -224,6 +224,48 @@ def test_solve_certifies_each_game(monkeypatch: pytest.MonkeyPatch) -> None:
     assert solve(game, MultiplicativeWeights(), 1e-10, limit=200).bound.max() > 1e-3  # says so when it has not arrived
 
 
+def test_solve_on_several_threads_is_solve_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    game, threads = random_games(0.2), torch.get_num_threads()
+    monkeypatch.setattr("rlcore.agents.nash.method.CACHE", 7 * N * N * 8)
+    try:
+        found = []
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            found.append(solve(game, NashMp(None), 1e-12))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(found[0].log_policy, found[1].log_policy)
+    assert torch.equal(found[0].bound, found[1].bound)
+
+
+def test_one_table_for_many_references() -> None:
+    """Games that share their matrix are one product, in whatever blocks; each comes to its own equilibrium."""
+    game = PreferenceGame(MatrixPreference(sine_table(12)), random_policies(2000, 12, 3), 0.1)
+    found = solve(game, NashMp(None), 1e-10)
+    some = [0, 999, 1999]
+    few = PreferenceGame(game.preference, game.log_reference[some], 0.1)
+    assert float(kl(equilibrium(few), found.log_policy[some]).max()) <= 1e-10
+
+
+@pytest.mark.parametrize("beta", [0.2, torch.tensor([[0.2]]).double(), torch.full((30, 1), 0.2).double()])
+@pytest.mark.parametrize("tables", [1, 30])
+def test_blocks_of_games_that_share_something(
+    monkeypatch: pytest.MonkeyPatch, beta: float | Tensor, tables: int
+) -> None:
+    monkeypatch.setattr("rlcore.agents.nash.method.CACHE", 7 * N * N * 8)
+    game = PreferenceGame(MatrixPreference(random_tables(tables, N, 0)), random_policies(30, N, 1), beta)
+    assert float(kl(equilibrium(game), solve(game, NashMp(None)).log_policy).max()) <= 1e-10
+
+
+def test_solve_looks_soon_after_it_is_done() -> None:
+    """With a small beta the fall quickens late: what it foretold early must not send solve far beyond."""
+    game = PreferenceGame.of(random_tables(1, 2, 5)[0], 1e-2, random_policies(1, 2, 6)[0].exp())
+    needed, _ = queries_to(game, NashMp(None), game.divergence_bound, (1e-10,), 20_000)
+    assert needed[0] is not None
+    assert solve(game, NashMp(None), 1e-10).queries < 1.5 * needed[0]
+
+
 def test_solve_without_a_matrix() -> None:
     n = 20_000
     game = PreferenceGame(random_circles(n, 3, 0), torch.full((n,), -math.log(n), dtype=torch.float64), 0.05)

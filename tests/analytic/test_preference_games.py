@@ -68,6 +68,22 @@ def test_bound_needs_no_equilibrium(game: PreferenceGame, policy: Tensor) -> Non
         near = torch.log_softmax((1.0 - share) * star + share * policy, -1)
         apart, bound = kl(star, near) + kl(near, star), game.divergence_bound(near)
         assert bool((apart <= bound * (1.0 + 1e-6)).all())
+    assert bool((bound <= 0.25 * (game.residual(near).amax(-1) - game.residual(near).amin(-1)).square()).all())
+
+
+def test_bound_is_the_variance_of_the_residual_near_by(game: PreferenceGame, policy: Tensor) -> None:
+    star = equilibrium(game)
+    near = torch.log_softmax(star + 1e-4 * game.beta * (policy - star), -1)
+    residual, pi = game.residual(near), near.exp()
+    variance = (pi * residual.square()).sum(-1) - (pi * residual).sum(-1).square()
+    close(game.divergence_bound(near) / variance, 1.0, 0.02)
+
+
+def test_bound_of_a_policy_beyond_all_measure(game: PreferenceGame) -> None:
+    far = torch.log_softmax(random_policies(GAMES, N, 6) * 400.0, -1)
+    bound = game.divergence_bound(far)
+    assert bool(torch.isfinite(bound).all())
+    assert bool((kl(equilibrium(game), far) <= bound).all())
 
 
 def test_equilibrium_is_one(game: PreferenceGame) -> None:

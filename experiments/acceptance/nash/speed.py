@@ -81,13 +81,13 @@ def implicit_million() -> Measurement:
 
 
 MEMORY = """
-import math, resource, torch
+import math, re, torch
 from rlcore.agents.nash import NashMp, begin
 from rlcore.envs.games.tables import random_circles
 from rlcore.functional.games import PreferenceGame
 
 def highest():
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 
 n, before = 1_000_000, highest()
 game = PreferenceGame(random_circles(n, planes=4, seed=0), torch.full((n,), -math.log(n), dtype=torch.float64), 0.1)

@@ -28,6 +28,10 @@ class Preference(ABC):
     actions: int
     dtype: torch.dtype
     """Of the policies that it is asked about."""
+    games: tuple[int, ...] = ()
+    """Leading dimensions: games side by side, each with a preference of its own; () if one serves all."""
+    bytes_per_game: int = 0
+    """What each of the games side by side reads for a query that the others do not."""
 
     def __call__(self, policy: Tensor) -> Tensor:  # [..., n] -> [..., n]
         """P pi: the probability of each action to win against the policy."""
@@ -61,18 +65,27 @@ class MatrixPreference(Preference):
         if check:
             check_table(table)
         self.table = table
-        self.actions, self.dtype = table.shape[-1], table.dtype
+        self.actions, self.dtype, self.games = table.shape[-1], table.dtype, tuple(table.shape[:-2])
+        self.bytes_per_game = table.element_size() * self.actions**2 if several(self.games) else 0
 
     def __call__(self, policy: Tensor) -> Tensor:
         if self.table.dim() == 2:
             return policy @ self.table.mT
-        return (policy.unsqueeze(-2) @ self.table.mT).squeeze(-2)  # thrice as fast as with columns
+        return 1.0 - self.against(policy)
+
+    def against(self, policy: Tensor) -> Tensor:  # [..., n] -> [..., n]
+        """pi^T P = 1 - P pi: rows from the left, in the order in which they lie, is the quickest of all products."""
+        row = policy.unsqueeze(-2)
+        if row.dim() == 3 and row.shape[0] == self.table.shape[0]:
+            return torch.bmm(row, self.table).squeeze(-2)
+        return (row @ self.table).squeeze(-2)
 
     def reduce(self, policy: Tensor) -> Tensor:
         return policy
 
     def lift(self, moments: Tensor) -> Tensor:
-        return self(moments) - 0.5 * moments.sum(-1, keepdim=True)
+        half = 0.5 * moments.sum(-1, keepdim=True)
+        return moments @ self.table.mT - half if self.table.dim() == 2 else half - self.against(moments)
 
     def sensitivity(self, policy: Tensor) -> Tensor:
         centred = self.table - (policy.unsqueeze(-2) @ self.table)  # the 1/2 of P cancels between the two
@@ -82,7 +95,7 @@ class MatrixPreference(Preference):
         return self.table[first, second] if self.table.dim() == 2 else self.table[game.unsqueeze(-1), first, second]
 
     def select(self, games: slice) -> MatrixPreference:
-        return self if self.table.dim() == 2 else MatrixPreference(self.table[games], check=False)
+        return MatrixPreference(self.table[games], check=False) if several(self.games) else self
 
 
 class LowRankPreference(Preference):
@@ -106,7 +119,8 @@ class LowRankPreference(Preference):
                 f"got {largest:.4g}; multiply both by {(0.5 / largest) ** 0.5:.4g}"
             )
         self.first, self.second = first, second
-        self.actions, self.dtype = first.shape[-2], first.dtype
+        self.actions, self.dtype, self.games = first.shape[-2], first.dtype, tuple(first.shape[:-2])
+        self.bytes_per_game = 2 * first.element_size() * first[0].numel() if several(self.games) else 0
 
     def reduce(self, policy: Tensor) -> Tensor:
         return torch.cat([times(policy, self.first), times(policy, self.second)], -1)
@@ -130,7 +144,7 @@ class LowRankPreference(Preference):
         return 0.5 + wins.sum(-1)
 
     def select(self, games: slice) -> LowRankPreference:
-        return self if self.first.dim() == 2 else LowRankPreference(self.first[games], self.second[games])
+        return LowRankPreference(self.first[games], self.second[games]) if several(self.games) else self
 
 
 class ClassPreference(Preference):
@@ -165,6 +179,11 @@ class ClassPreference(Preference):
 
     def select(self, games: slice) -> ClassPreference:
         return self
+
+
+def several(games: tuple[int, ...]) -> bool:
+    """Whether there is a preference for each game, rather than one for all."""
+    return bool(games) and games[0] > 1
 
 
 def times(row: Tensor, matrix: Tensor) -> Tensor:  # [..., n], [..., n, r] -> [..., r]

@@ -37,6 +37,12 @@ class PreferenceGame:
         log_mu = self.log_reference
         if log_mu.dim() < 1 or log_mu.shape[-1] != self.preference.actions:
             raise ShapeError(f"the reference must be [..., n = {self.preference.actions}], got {list(log_mu.shape)}")
+        if log_mu.dtype != self.preference.dtype:
+            raise ConfigError(f"the reference must be {self.preference.dtype} like the preferences, got {log_mu.dtype}")
+        sizes = [self.preference.games, tuple(log_mu.shape[:-1])]
+        sizes += [tuple(self.beta.shape[:-1])] if isinstance(self.beta, Tensor) else []
+        if not side_by_side(sizes):
+            raise ShapeError(f"preferences, references and beta must be of as many games, got {sizes}")
         if not bool(torch.isfinite(log_mu).all()):
             where = torch.nonzero(~torch.isfinite(log_mu))[0].tolist()
             raise ConfigError(
@@ -106,18 +112,36 @@ class PreferenceGame:
         return self.best_response(log_policy) - log_policy
 
     def divergence_bound(self, log_policy: Tensor) -> Tensor:  # [..., n] -> [...]
-        """span(residual)^2 / 4 >= KL(pi* | pi) + KL(pi | pi*): how far the equilibrium is, without knowing it.
+        """At least D = KL(pi* | pi) + KL(pi | pi*), without knowing pi*: the less of span(r)^2 / 4 and kappa Var_pi(r).
 
-        P cancels from <pi - pi*, log pi - log pi*> = KL + KL', which leaves -<pi - pi*, residual> <= |pi - pi*|_1
-        span / 2 <= sqrt(KL + KL') span / 2, by Pinsker's inequality for both.
+        P cancels from D = <pi* - pi, log pi* - log pi>, which leaves <pi* - pi, r> with r the residual. That is at most
+        |pi* - pi|_1 span(r) / 2 <= sqrt(D) span(r) / 2 by Pinsker's inequality for both, and sqrt(chi^2 Var_pi(r))
+        where chi^2(pi* | pi) <= kappa D, kappa = (e^s - 1) / s: no log-ratio is beyond s = (1 + 1 / (2 beta)) span(r).
         """
-        residual = self.residual(log_policy)
-        return 0.25 * (residual.amax(-1) - residual.amin(-1)).square()
+        residual, policy = self.residual(log_policy), log_policy.exp()
+        span = residual.amax(-1) - residual.amin(-1)
+        mean = (policy * residual).sum(-1, keepdim=True)
+        variance = (policy * (residual - mean).square()).sum(-1)
+        far = (1.0 + 0.5 / per_game(self.beta)) * span
+        inside = far.clamp(1e-6, 50.0)
+        near = torch.expm1(inside) / inside * variance
+        return torch.where(far < 50.0, torch.minimum(0.25 * span.square(), near), 0.25 * span.square())
 
     def select(self, games: slice) -> PreferenceGame:
         """Some of the games that lie side by side in the first dimension."""
-        beta = self.beta if isinstance(self.beta, float | int) or self.beta.dim() < 2 else self.beta[games]
+        beta = (
+            self.beta if isinstance(self.beta, float | int) or self.beta.shape[:-1].numel() == 1 else self.beta[games]
+        )
         return PreferenceGame(self.preference.select(games), self.log_reference[games], beta)
+
+
+def side_by_side(sizes: list[tuple[int, ...]]) -> bool:
+    """Whether these leading dimensions go together."""
+    try:
+        torch.broadcast_shapes(*sizes)  # type: ignore[no-untyped-call]
+    except RuntimeError:
+        return False
+    return True
 
 
 def scaled_sum(x: Tensor, y: Tensor, scale: float | Tensor) -> Tensor:  # [..., n], [..., n] -> [..., n]
