@@ -38,7 +38,8 @@ _STOPPED, _PRICE = "rlcore.envs.control.stopped_brownian", "rlcore.envs.finance.
 _MERTON = "rlcore.envs.finance.merton"
 _LINEAR, _CLOSED = "rlcore.envs.affine.linear", "rlcore.envs.affine.closed_forms"
 _BANDIT, _SEQUENCES = "rlcore.envs.games.bandit", "rlcore.envs.games.sequences"
-_GLUCOSE = "rlcore.envs.hacking.glucose"
+_GLUCOSE, _PANDEMIC = "rlcore.envs.hacking.glucose", "rlcore.envs.hacking.pandemic"
+_TRAFFIC = "rlcore.envs.hacking.traffic"
 _GENERATED, _DRAWN = "rlcore.envs.affine.generated", "rlcore.envs.affine.random_converse"
 
 CATALOG: dict[str, Entry] = {
@@ -109,6 +110,11 @@ CATALOG: dict[str, Entry] = {
         f"{_LQR}:LQ_B",
         "Linear-quadratic, unstable without control; shows the bias of the time step",
     ),
+    "rlcore/Market-v0": Entry(
+        "rlcore.envs.hacking.market:Market",
+        "rlcore.envs.hacking.market:MarketConfig",
+        "A stock and a signal: the Sharpe ratio of a backtest as the proxy, utility net of costs as the truth",
+    ),
     "rlcore/MatrixLqr-v0": Entry(
         f"{_MATRIX}:MatrixLqr", f"{_MATRIX}:MatrixLqrConfig", "Linear-quadratic of any size, drawn from a seed"
     ),
@@ -128,6 +134,11 @@ CATALOG: dict[str, Entry] = {
     ),
     "rlcore/Pendulum-v0": Entry(
         f"{_PENDULUM}:Pendulum", f"{_PENDULUM}:PendulumConfig", "Swing a pendulum up and hold it, in continuous time"
+    ),
+    "rlcore/Pandemic-v0": Entry(
+        f"{_PANDEMIC}:Pandemic",
+        f"{_PANDEMIC}:PandemicConfig",
+        "Regulations for a town of 500: health and freedom as the proxy, politics come with the truth",
     ),
     "rlcore/PointMaze-v0": Entry(
         "rlcore.envs.maze.point_maze:PointMaze",
@@ -176,6 +187,11 @@ CATALOG: dict[str, Entry] = {
         f"{_LINEAR}:ThirdOrderLinear",
         f"{_LINEAR}:THIRD_ORDER_LINEAR",
         "Integral RL, task 1: a linear regulator of third order",
+    ),
+    "rlcore/Traffic-v0": Entry(
+        f"{_TRAFFIC}:Traffic",
+        f"{_TRAFFIC}:TrafficConfig",
+        "Cars that merge from a ramp: mean speed as the proxy, everybody's time under way as the truth",
     ),
     "rlcore/TwoInputs-v0": Entry(
         f"{_GENERATED}:TwoInputs", f"{_GENERATED}:TWO_INPUTS", "Converse HJB N7: three states, two inputs"

@@ -22,7 +22,7 @@ MODES = list(AutoresetMode)
 
 
 def zero_actions(envs):
-    return np.zeros(envs.action_space.shape, dtype=np.float32)
+    return np.zeros(envs.action_space.shape, dtype=envs.action_space.dtype)
 
 
 def check_quietly(env):

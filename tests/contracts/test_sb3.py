@@ -43,7 +43,7 @@ def test_every_id_passes_the_checker(env_id):
 def test_every_id_runs_in_the_vec_env(env_id):
     envs = Sb3VecEnv(rlcore.envs.make(env_id), 3)
     assert envs.reset().shape == (3, *envs.observation_space.shape)
-    obs, reward, done, infos = envs.step(np.zeros((3, *envs.action_space.shape), dtype=np.float32))
+    obs, reward, done, infos = envs.step(np.zeros((3, *envs.action_space.shape), dtype=envs.action_space.dtype))
     assert np.isfinite(obs).all()
     assert reward.shape == done.shape == (3,)
     assert len(infos) == 3

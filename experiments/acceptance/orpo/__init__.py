@@ -1,3 +1,4 @@
 """What optimising a proxy without hacking it claims: the rows of `rlcore verify orpo`, by part."""
 
 from rlcore.experiments.acceptance.orpo import glucose as glucose
+from rlcore.experiments.acceptance.orpo import surrogates as surrogates
