@@ -188,6 +188,11 @@ CATALOG: dict[str, Entry] = {
         f"{_LINEAR}:THIRD_ORDER_LINEAR",
         "Integral RL, task 1: a linear regulator of third order",
     ),
+    "rlcore/Tomato-v0": Entry(
+        "rlcore.envs.hacking.tomato:Tomato",
+        "rlcore.envs.hacking.tomato:TomatoConfig",
+        "Water tomatoes, or hack the proxy on the sprinkler: a finite problem, known exactly",
+    ),
     "rlcore/Traffic-v0": Entry(
         f"{_TRAFFIC}:Traffic",
         f"{_TRAFFIC}:TrafficConfig",

@@ -72,6 +72,8 @@ class Proximal(nn.Module):
         self.networks, self.config, self.head = networks, config, networks.head
         self.adam = FlatAdam(self, "loss", networks.seeds, compiled=config.compiled)
         self.stream = RandomStream(seed)
+        self.pull_kind = "kl"
+        """Which divergence a pull has: kl, chi2 or sqrt_chi2."""
         self.register_buffer("gathered", torch.zeros((), dtype=torch.long))
 
     def act(self, obs: Tensor, noise: Tensor | None) -> Tensor:  # [B, d + M], [B, noise_dim] -> [B, m + M]
@@ -96,7 +98,7 @@ class Proximal(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Loss of each run [S], and KL, surrogate, value loss, entropy, clipped share; columns are [L, S, N, ...].
 
-        `reference` holds laws that `pull` draws the policy to, KL(pi | reference) being its price.
+        `reference` holds laws that `pull` [S] draws the policy to.
         """
         config, head = self.config, self.head
         law, value = self.networks.along(obs, last)
@@ -112,9 +114,24 @@ class Proximal(nn.Module):
         total = config.value_weight * misfit - gain - entropy_weight * entropy
         if reference is not None:
             assert pull is not None
-            total = total + pull * head.kl(law, reference).mean((0, 2))
+            total = total + pull * self.distance(law, reference).mean((0, 2))
         kl = (ratio - 1.0 - log_ratio).mean((0, 2))
         return total, (kl, gain, misfit, entropy, (ratio != inside).to(ratio).mean((0, 2)))
+
+    def distance(self, law: Tensor, reference: Tensor) -> Tensor:  # [*, P], [*, P] -> [*]
+        """The divergence from a reference; an infinite chi^2 is replaced by the KL."""
+        kl = self.head.kl(law, reference)
+        if self.pull_kind == "kl":
+            return kl
+        chi2 = self.head.chi_squared(law, reference)
+        chi2 = torch.where(chi2.isfinite(), chi2, kl)
+        return chi2 if self.pull_kind == "chi2" else chi2.clamp(min=1e-6).sqrt()
+
+    def law(self, obs: Tensor) -> Tensor:  # [K, B, d + M] -> [K, B, P]
+        """Parameters of the head at the rows of a batch."""
+        seeds, steps = self.networks.seeds, len(obs)
+        found = split(self.networks.look(merged(apart(obs.float(), seeds))).law, steps)
+        return found.transpose(1, 2).flatten(1, 2)
 
     @torch.no_grad()
     def improve(
@@ -143,7 +160,8 @@ class Proximal(nn.Module):
             columns.append(apart(reference.float(), networks.seeds))
         length = config.sequence if networks.memory_dim else 1
         columns = [segments(x, length) for x in columns]  # [L, S, N, ...]
-        seen = self.descend(columns, length, torch.as_tensor(pull, device=obs.device))
+        scaled_pull = pull / (spread[0, :, 0] + 1e-8)  # in the units of the reward, as advantages are divided
+        seen = self.descend(columns, length, scaled_pull)
         self.gathered += reward[:, 0].numel()
         names = ("kl", "surrogate", "value_loss", "entropy", "clipped")
         found = {f"train/{name}": x.mean() for name, x in zip(names, seen[:-1], strict=True)}

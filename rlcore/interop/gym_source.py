@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rlcore.checks import check_device, check_not_negative, check_positive
 from rlcore.data import Transitions
-from rlcore.errors import ConfigError
+from rlcore.errors import ConfigError, DataError
 from rlcore.interop.flat_spaces import flat, size
 from rlcore.seeding import derive_seed
 from rlcore.simulation.noise import Stream, step_noise
@@ -31,7 +31,8 @@ class GymSource(Source[Transitions]):
     marks the last step of an episode. In NEXT_STEP the dead row after each end is dropped, so N varies; the other modes
     waste nothing. Actions go in as the policy gives them: wrap the environments in `ClipAction` where they ask for it.
     Observations in dictionaries and tuples of boxes are flattened as by `FlattenObservation`. The inside of a foreign
-    environment cannot be saved: after a resume, its episodes begin anew.
+    environment cannot be saved: after a resume, its episodes begin anew. `true_reward` names an info key whose numbers
+    become `extras["true_reward"]`; `interop.true_reward` wraps environments that have a function instead.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class GymSource(Source[Transitions]):
         seed: int,
         steps_per_call: int = 1,
         hold: int = 1,
+        true_reward: str | None = None,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
     ) -> None:
@@ -61,7 +63,7 @@ class GymSource(Source[Transitions]):
         self.steps_per_call, self.hold, self.dtype, self.device = steps_per_call, hold, dtype, check_device(device)
         self.mode = AutoresetMode(envs.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         self.row = torch.arange(envs.num_envs, device=self.device)
-        self.calls = 0
+        self.calls, self.true_key = 0, true_reward
         self.reset()
 
     def reset(self) -> None:
@@ -105,6 +107,11 @@ class GymSource(Source[Transitions]):
             ]  # objects, or rows of an array
             true_next[last] = np.stack(finals)
         alive = 1.0 - self.tensor(terminated)
+        extras = {"last": torch.tensor(last, device=self.device)}
+        if self.true_key is not None:
+            ended = info.get("final_info", {}) if self.mode is AutoresetMode.SAME_STEP and last.any() else {}
+            found = np.zeros(len(last)) if self.over.all() else true_rewards(self.true_key, last, info, ended)
+            extras["true_reward"] = self.tensor(found)  # rows that were over are no steps and are dropped below
         batch = Transitions(
             obs=self.obs,
             action=action,
@@ -112,7 +119,7 @@ class GymSource(Source[Transitions]):
             discount=math.exp(-self.discount_rate * self.dt) * alive,
             next_obs=self.tensor(true_next),
             dt=torch.full_like(alive, self.dt),
-            extras={"last": torch.tensor(last, device=self.device)},
+            extras=extras,
         )[keep]
         self.over = np.zeros_like(last) if self.mode is AutoresetMode.SAME_STEP else last
         self.obs, self.calls = self.tensor(after), self.calls + 1
@@ -138,6 +145,19 @@ def check_final_obs(last: NDArray[np.bool_], info: Mapping[str, Any]) -> None:
             "the environments declare autoreset in the same step, but their info lacks 'final_obs' for a row that "
             f"ended, got {sorted(info)}; use Gymnasium's vectors, or set metadata['autoreset_mode'] to what they do"
         )
+
+
+def true_rewards(key: str, last: NDArray[np.bool_], info: Mapping[str, Any], ended: Mapping[str, Any]) -> NDArray[Any]:
+    """The numbers [N] under an info key; where a reset in the same step has replaced them, those from before it."""
+    if key not in info and key not in ended:
+        raise DataError(
+            f"the environments' info has no true reward under {key!r}, only {sorted(info)}; name another key, or wrap "
+            "them in interop.true_reward.WithTrueReward"
+        )
+    found = np.array(info.get(key, np.zeros(len(last))), dtype=np.float64)
+    if key in ended:
+        found[last] = np.asarray(ended[key], dtype=np.float64)[last]
+    return found
 
 
 class GymPathSource(Source[Transitions]):
@@ -166,4 +186,5 @@ def join(parts: list[Transitions]) -> Transitions:
     """Batches of rows, one after another."""
     fields = ("obs", "action", "reward", "discount", "next_obs", "dt")
     columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in fields}
-    return Transitions(**columns, extras={"last": torch.cat([part.extras["last"] for part in parts])})
+    extras = {name: torch.cat([part.extras[name] for part in parts]) for name in parts[0].extras}
+    return Transitions(**columns, extras=extras)

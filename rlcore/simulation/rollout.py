@@ -118,8 +118,8 @@ def rollout_with_reset(
     """`steps` control steps in which finished rows start anew -> Transitions [K, B, ...].
 
     A row is finished when it terminates or reaches the horizon; `extras["last"]` marks its last step. `next_obs` stays
-    the true one, and only a termination sets the discount to 0. `extras["true_reward"]` is there if the environment has
-    a true reward.
+    the true one, and only a termination sets the discount to 0. `extras["t"]` is the time since the episode began [s],
+    at the start of the step, and `extras["true_reward"]` is there if the environment has a true reward.
     """
     if steps < 1:
         raise ConfigError(f"steps must be at least 1, got {steps}")
@@ -130,7 +130,8 @@ def rollout_with_reset(
     action = torch.empty(*shape, spec.action_dim, **new)  # type: ignore[call-overload]
     reward = torch.empty(shape, **new)  # type: ignore[call-overload]
     terminated, last = (torch.zeros(shape, dtype=torch.bool, device=env.device) for _ in range(2))
-    extras = {"last": last}
+    since = torch.empty_like(reward)
+    extras = {"last": last, "t": since}
     if env.has_true_reward:
         extras["true_reward"] = torch.empty_like(reward)
     ends_in_time = math.isfinite(spec.horizon)
@@ -138,7 +139,7 @@ def rollout_with_reset(
     for k, process_noise, action_noise in noise_chunks(env, 0 if deterministic else policy.noise_dim, start, steps):
         u = policy.act(now, noise=action_noise)
         after, earned = env.transition(state, u, process_noise)
-        obs[k], action[k], next_obs[k] = now, u, env.observe(after)
+        obs[k], action[k], next_obs[k], since[k] = now, u, env.observe(after), state.t
         if env.terminates:
             terminated[k] = ended = env.terminated(after)
             earned = earned + torch.where(ended, env.terminal_reward(after), 0.0)

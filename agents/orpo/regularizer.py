@@ -1,0 +1,264 @@
+"""The occupancy of a policy beside that of a reference: fitted, turned into a penalty per step, and watched.
+
+    L = mu / mu0,   C = sqrt(chi^2(mu | mu0)),   p = (J(P) - J0(P)) / sd(P),   kappa = p / C
+
+kappa >= sqrt(1 - r^2) certifies that every true reward with correlation r to the proxy on the reference is at least
+what it was there. chi^2 >= p^2 always, so an estimate below is raised to it.
+Source: Laidlaw, Singhal and Dragan, "Correlated proxies", ICLR 2025; penalties as in `functional.occupancy`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from rlcore.agents.orpo.base_data import OccupancySpace, Occupied, occupied, true_reward
+from rlcore.agents.orpo.proximal import apart, merged
+from rlcore.agents.orpo.ratio import Ratio, RatioConfig, RatioNetworks, symmetric_chi_squared
+from rlcore.agents.orpo.strength import Certified, Strength
+from rlcore.data import Transitions
+from rlcore.errors import ConfigError, DataError
+from rlcore.functional.occupancy import (
+    bound_a,
+    bound_t,
+    check_correlation,
+    fisher_limit,
+    maxmin_reward,
+    moments,
+    penalty,
+    spread,
+)
+
+Kind = Literal["none", "sqrt_chi2", "chi2", "kl", "forward_kl", "tv", "maxmin", "ad_kl", "ad_chi2", "ad_sqrt_chi2"]
+ON_OCCUPANCY = ("sqrt_chi2", "chi2", "kl", "forward_kl", "tv")
+LEAST = 1e-3  # of C: below it two samples of one occupancy are all that is seen
+
+
+@dataclass(frozen=True)
+class RegularizerConfig:
+    """What is penalised, how strongly, and how the ratio is learned."""
+
+    kind: Kind = "sqrt_chi2"
+    """On occupancies: sqrt_chi2, chi2, kl, forward_kl, tv, maxmin (the tight bound); on actions: ad_kl, ad_chi2,
+    ad_sqrt_chi2; none only watches."""
+    strength: Strength = field(default_factory=Certified)
+    """lambda: `Certified()`, `Constant(...)` or `DualAscent(...)`. maxmin needs r alone."""
+    r: float | None = None
+    """Correlation of the proxy with the true reward on the reference; None takes it from labelled steps."""
+    labelled: int | None = None
+    """Steps of the reference that carry a label: r is then their lower confidence limit. None trusts the whole base."""
+    space: OccupancySpace = field(default_factory=OccupancySpace)
+    """What the occupancy is of."""
+    ratio: RatioConfig = field(default_factory=RatioConfig)
+    """How the ratio is learned."""
+
+
+class OccupancyRegularizer(nn.Module):
+    """Reference data, ratio networks and lambda for S runs; row b of a batch belongs to run b mod S.
+
+    `base` are whole episodes of the reference policy [K, B0], as `gather_base` makes them. Paths are split in two
+    folds, so that no network judges an episode that it has seen.
+    """
+
+    features: Tensor  # [M, f] of the base, absorbing rows included
+    weight: Tensor  # [M]
+    fold: Tensor  # [M]
+    strength: Tensor  # [S] lambda
+    proxy_mean: Tensor  # [] J0(P)
+    proxy_sd: Tensor  # []
+
+    def __init__(
+        self,
+        base: Transitions,
+        widths: tuple[int, int],
+        horizon: float,
+        config: RegularizerConfig,
+        *,
+        seeds: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if config.kind not in get_args(Kind):
+            raise ConfigError(f"kind must be one of {', '.join(get_args(Kind))}, got {config.kind!r}")
+        if base.reward.dim() != 2 or base.reward.shape[1] < 2:
+            raise DataError(f"the base must be rows [K, B] of at least 2 paths, got {list(base.reward.shape)}")
+        self.config, self.widths, self.horizon, self.seeds = config, widths, horizon, seeds
+        self.action_divergence = config.kind.removeprefix("ad_") if config.kind.startswith("ad_") else None
+        found = occupied(base, config.space, widths, horizon)
+        features, weight = with_absorbing(found)
+        share = weight.double() / weight.double().sum()
+        mean, sd = spread(padded(base.reward.double()), share)
+        if not float(sd) > 0.0:
+            raise DataError(
+                "the proxy is constant on the reference: zero variance, so no correlation; take a reference that varies"
+            )
+        self.correlation, self.r = self.correlate(base, share)
+        paths = torch.arange(base.reward.shape[1], device=base.reward.device).expand(base.reward.shape)
+        kept = weight > 0.0
+        self.register_buffer("features", features[kept])
+        self.register_buffer("weight", weight[kept])
+        self.register_buffer("fold", paths.flatten().repeat(2)[kept] % 2)
+        self.register_buffer("proxy_mean", mean.float())
+        self.register_buffer("proxy_sd", sd.float())
+        if config.kind == "maxmin" or isinstance(config.strength, Certified):
+            self.needed_r()
+        first = config.strength.first(float(sd), self.r)
+        self.register_buffer("strength", torch.full((seeds,), first, device=mean.device))
+        self.networks = RatioNetworks(features.shape[-1], config.ratio, seeds=seeds, seed=seed).to(mean.device)
+
+    def correlate(self, base: Transitions, share: Tensor) -> tuple[float | None, float | None]:
+        """Pearson's correlation on the base if it has true rewards, and the r that is relied on."""
+        config, measured = self.config, None
+        if "true_reward" in base.extras:
+            proxy, true = padded(base.reward.double()), padded(true_reward(base).double())
+            if float(spread(true, share)[1]) > 0.0:
+                measured = float(moments(proxy, true, share).correlation)
+        if config.r is not None:
+            return measured, check_correlation(config.r)
+        if measured is not None and config.labelled is not None:
+            return measured, fisher_limit(measured, config.labelled)
+        return measured, measured
+
+    def needed_r(self) -> float:
+        """r where it is indispensable."""
+        if self.r is None:
+            raise ConfigError(
+                "lambda* needs the correlation of proxy and true reward on the reference; give r, a base with a true "
+                "reward that varies, or strength=Constant(...)"
+            )
+        return check_correlation(self.r)
+
+    def fit(self, batch: Transitions) -> tuple[Tensor, dict[str, Tensor]]:
+        """The penalty of each step [K, B], to be subtracted from the proxy, and what is worth watching."""
+        found = occupied(batch, self.config.space, self.widths, self.horizon)
+        steps = len(batch.reward)
+        rows, weight = with_absorbing(found, self.seeds)  # [S, 2 N, f], [S, 2 N]
+        paths = batch.reward.shape[1] // self.seeds
+        fold = (torch.arange(paths, device=weight.device) % 2).repeat(2 * steps)
+        if not self.config.space.absorbing:
+            half = rows.shape[1] // 2
+            rows, weight, fold = rows[:, :half], weight[:, :half], fold[:half]
+        ratio = self.networks.fit(rows, weight, fold, self.features, self.weight, self.fold)
+        return self.judge(batch, found, ratio, weight)
+
+    def judge(
+        self, batch: Transitions, found: Occupied, ratio: Ratio, weight: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Penalties and monitors from calibrated ratios."""
+        config, seeds, steps = self.config, self.seeds, len(batch.reward)
+        share = weight / weight.sum(1, keepdim=True)  # [S, N]
+        count = share.shape[1] // (2 if config.space.absorbing else 1)
+        proxy = merged(apart(batch.reward.float(), seeds))  # [S, N]
+        own = share[:, :count]  # absorbing rows pay nothing
+        log_ratio = ratio.log_ratio
+        chi2 = symmetric_chi_squared(log_ratio, share)
+        mean = (own * proxy).sum(1)
+        p = (mean - self.proxy_mean) / self.proxy_sd
+        root = torch.maximum(chi2, p.square()).clamp(min=LEAST**2).sqrt()  # C [S]
+        self.strength.copy_(config.strength.after(self.strength, root))
+        price = self.price(log_ratio, proxy, share, p, root)  # [S, N] in units of the proxy
+        per_step = back(price[:, :count], steps)
+        if config.space.absorbing:  # what the absorbing state costs is paid on entering it
+            per_step = per_step + back(price[:, count:], steps) * found.onward
+        kl = (share * (log_ratio + torch.exp(-log_ratio) - 1.0)).sum(1)
+        stats = {
+            "div/sqrt_chi2": root,
+            "div/chi2_plain": (share * torch.expm1(log_ratio)).sum(1),
+            "div/chi2_overfit": ratio.own / chi2.clamp(min=LEAST**2),
+            "div/kl": kl,
+            "div/unsupported_frac": ratio.clamped,
+            "div/effective_share": 1.0 / (1.0 + root.square()),
+            "disc/calibration": ratio.calibration,
+            "disc/inverse_mean": (share * torch.exp(-log_ratio)).sum(1) - 1.0,
+            "disc/below_p2": (chi2 < p.square()).float(),
+            "disc/loss": ratio.loss,
+            "disc/rounds": ratio.rounds,
+            "reg/lambda": self.strength,
+            "reg/penalty_share": (own * price[:, :count].abs()).sum(1) / (own * proxy.abs()).sum(1).clamp(min=1e-12),
+        }
+        stats |= self.hacking(batch, proxy, own, p, root)
+        return per_step, stats
+
+    def price(self, log_ratio: Tensor, proxy: Tensor, share: Tensor, p: Tensor, root: Tensor) -> Tensor:
+        """What each row [S, N] costs; nothing where actions, or nothing at all, are penalised."""
+        config = self.config
+        if config.kind == "maxmin":
+            r = self.needed_r()
+            paid = torch.zeros_like(log_ratio)
+            paid[:, : proxy.shape[1]] = proxy
+            x = (paid - self.proxy_mean) / self.proxy_sd
+            gain = maxmin_reward(x, log_ratio, p.unsqueeze(1), root.unsqueeze(1), r)
+            return paid - self.proxy_sd * gain
+        if config.kind not in ON_OCCUPANCY:
+            return torch.zeros_like(log_ratio)
+        return self.strength.unsqueeze(1) * penalty(config.kind, log_ratio, root.unsqueeze(1))  # type: ignore[arg-type]
+
+    def hacking(self, batch: Transitions, proxy: Tensor, own: Tensor, p: Tensor, root: Tensor) -> dict[str, Tensor]:
+        """The monitors of reward hacking, [S] each."""
+        kappa = (p / root).clamp(-1.0, 1.0)
+        found = {"hack/J_proxy": (own * proxy).sum(1), "hack/kappa": kappa}
+        lost = torch.zeros_like(kappa)
+        if self.r is not None and self.r > 0.0:
+            r = min(self.r, 1.0)
+            needed = math.sqrt(1.0 - r * r)
+            found |= {
+                "hack/kappa_required": torch.full_like(kappa, needed),
+                "hack/certificate": kappa - needed,
+                "hack/bound_A": bound_a(p, root, r).float(),
+                "hack/bound_T": bound_t(p, root, r).float(),
+            }
+            lost = (kappa < needed).float()
+        found["hack/alarm_certificate"] = lost
+        if "true_reward" in batch.extras:
+            true = merged(apart(true_reward(batch).float(), self.seeds))
+            share = own / own.sum(1, keepdim=True)
+            found["hack/J_true"] = (share * true).sum(1)
+            correlation, constant = pearson(proxy, true, share)
+            found |= {"hack/corr_on_policy": correlation, "hack/alarm_zero_variance": constant}
+            if self.correlation is not None:
+                drop = self.correlation - correlation
+                found |= {
+                    "hack/corr_base": torch.full_like(drop, self.correlation),
+                    "hack/corr_drop": drop,
+                    "hack/alarm_corr_drop": (drop > 0.3).float(),
+                }
+        return found
+
+
+def padded(reward: Tensor) -> Tensor:  # [K, B] -> [2 K B]
+    """Rewards of the rows, and those of the absorbing rows after them, which are 0."""
+    return torch.cat([reward.flatten(), torch.zeros_like(reward).flatten()])
+
+
+def with_absorbing(found: Occupied, seeds: int | None = None) -> tuple[Tensor, Tensor]:
+    """Rows followed by the absorbing rows that belong to them: flat [2 N, f], or by run [S, 2 N, f]."""
+    end = torch.zeros_like(found.features)
+    end[..., -1] = 1.0
+    if seeds is None:
+        parts = [x.flatten(0, 1) for x in (found.features, end)], [found.weight.flatten(), found.after_end.flatten()]
+        return torch.cat(parts[0]), torch.cat(parts[1])
+    features = torch.cat([merged(apart(x, seeds)) for x in (found.features, end)], 1)
+    return features, torch.cat([merged(apart(x, seeds)) for x in (found.weight, found.after_end)], 1)
+
+
+def back(x: Tensor, steps: int) -> Tensor:  # [S, K n] -> [K, n S], the order of a batch
+    """The inverse of taking runs apart and merging their steps."""
+    return x.reshape(len(x), steps, -1).permute(1, 2, 0).flatten(1, 2)
+
+
+def pearson(a: Tensor, b: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:  # [S, N] -> [S], [S]
+    """Correlation under weights, 0 where one of the two is constant, and 1 there: an alarm, not a NaN."""
+    off_a, off_b = (x - (share * x).sum(1, keepdim=True) for x in (a, b))
+    va, vb = ((share * off.square()).sum(1) for off in (off_a, off_b))
+    constant = torch.minimum(va, vb) <= 1e-12 * torch.maximum(a.square().amax(1), b.square().amax(1))
+    found = (share * off_a * off_b).sum(1) / (va * vb).clamp(min=1e-30).sqrt()
+    return torch.where(constant, 0.0, found), constant.float()
+
+
+Law = Callable[[Tensor], Tensor]
+Stats = Mapping[str, Tensor]

@@ -1,0 +1,256 @@
+"""Ratios of occupancies against closed forms, the regulariser's weights and monitors, ORPO's contract, bad input."""
+
+import math
+from dataclasses import replace
+from io import StringIO
+
+import pytest
+import torch
+from torch import Tensor
+
+from rlcore.agents.orpo import (
+    Certified,
+    Constant,
+    DualAscent,
+    OccupancyRegularizer,
+    OccupancySpace,
+    PpoConfig,
+    RatioConfig,
+    RatioNetworks,
+    RegularizerConfig,
+    gather_base,
+    orpo,
+)
+from rlcore.agents.orpo.alarm import HackingAlarm
+from rlcore.agents.orpo.base_data import occupied
+from rlcore.agents.orpo.regularizer import back, pearson
+from rlcore.data import Transitions
+from rlcore.envs import make
+from rlcore.envs.hacking.tomato_model import TabularPolicy
+from rlcore.errors import ConfigError, DataError, RlcoreError
+from rlcore.nn.ensemble import Layers
+from rlcore.training import Phase, RolloutSource, run
+
+SMALL = RatioConfig(layers=Layers((32,), activation="leaky_relu"), steps=4, rounds=1, rows=32)
+HORIZON = 4.0
+
+
+def rows(batch: int = 6, *, seed: int = 0, terminate: bool = False, true: bool = True) -> Transitions:
+    """Episodes of four steps in one dimension with two choices, in the layout of a `RolloutSource`."""
+    generator = torch.Generator().manual_seed(seed)
+    obs = torch.randn(4, batch, 1, generator=generator)
+    choice = torch.nn.functional.one_hot(torch.randint(2, (4, batch), generator=generator), 2).float()
+    discount = torch.full((4, batch), 0.9)
+    last = torch.zeros(4, batch, dtype=torch.bool)
+    last[-1] = True
+    if terminate:
+        discount[1, 0], last[1, 0] = 0.0, True
+    reward = obs[..., 0] + 0.1 * choice[..., 0]
+    extras = {"last": last, "t": torch.arange(4.0).unsqueeze(1).expand(4, batch).clone()}
+    if true:
+        extras["true_reward"] = obs[..., 0].clone()
+    return Transitions(obs, choice, reward, discount, obs.roll(-1, 0), torch.ones(4, batch), extras)
+
+
+def regularizer(batch: Transitions, **changes: object) -> OccupancyRegularizer:
+    return OccupancyRegularizer(batch, (1, 2), HORIZON, RegularizerConfig(ratio=SMALL, **changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("loss", ["classifier", "nwj", "kliep"])
+def test_the_ratio_of_shifted_gaussians(loss: str) -> None:
+    shift, count = 0.5, 4000
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, count, 1, generator=generator) + shift
+    base = torch.randn(count, 1, generator=generator)
+    fold = torch.arange(count) % 2
+    ones = torch.ones(count)
+    config = RatioConfig(loss, Layers((32,), activation="leaky_relu"), steps=150, rounds=2, rate=3e-3)
+    networks = RatioNetworks(1, config)
+    found = networks.fit(x, ones.unsqueeze(0), fold, base, ones, fold)
+    expected = shift * x[..., 0] - 0.5 * shift**2
+    assert float((found.log_ratio - expected).abs().mean()) < 0.12
+    assert abs(float(found.calibration)) < 0.15
+    chi2 = float((found.log_ratio.exp() + (-found.log_ratio).exp() - 2.0).mean())
+    assert chi2 == pytest.approx(math.expm1(shift**2), abs=0.12)
+
+
+def test_rows_count_in_proportion_to_their_weight() -> None:
+    """Weights on one half of the rows make the occupancy that half's: the ratio is 2 there."""
+    count = 2000
+    x = (torch.arange(count) % 4 < 2).float().view(1, count, 1)
+    base, fold = x[0].clone(), torch.arange(count) % 2
+    config = RatioConfig(layers=Layers((16,), activation="tanh"), steps=200, rounds=1, rate=1e-2, largest=5.0)
+    found = RatioNetworks(1, config).fit(x, x[..., 0], fold, base, torch.ones(count), fold)
+    inside = x[..., 0] > 0.0
+    assert float(found.log_ratio[inside].exp().mean()) == pytest.approx(2.0, rel=0.1)
+
+
+def test_fold_j_is_judged_by_the_network_that_has_not_seen_it() -> None:
+    config = RatioConfig(layers=Layers((8,)), steps=1, rounds=1)
+    networks = RatioNetworks(1, config, seeds=2)
+    x, fold = torch.randn(2, 40, 1), torch.arange(40) % 2
+    base = torch.randn(60, 1)
+    found = networks.fit(x, torch.ones(2, 40), fold, base, torch.ones(60), torch.arange(60) % 2)
+    d = networks.log_ratio(x.repeat_interleave(2, 0)).view(2, 2, 40)
+    for judge, judged in ((0, 1), (1, 0)):
+        off = (found.log_ratio - d[:, judge])[:, fold == judged]
+        torch.testing.assert_close(off, off[:, :1].expand_as(off))  # the same but for the calibration
+
+
+def test_weights_are_discounted_and_the_end_goes_on() -> None:
+    batch = rows(terminate=True)
+    found = occupied(batch, OccupancySpace(absorbing=True), (1, 2), HORIZON)
+    torch.testing.assert_close(found.weight[:, 1], 0.9 ** torch.arange(4.0))
+    assert found.features.shape == (4, 6, 4)
+    torch.testing.assert_close(found.onward[1, 0], torch.tensor(0.9 + 0.9**2))  # steps 2 and 3 are missing
+    torch.testing.assert_close(found.after_end[1, 0], torch.tensor(0.9**2 + 0.9**3))
+    assert float(found.after_end.sum()) == float(found.after_end[1, 0])
+    flat = occupied(batch, OccupancySpace(discount_weighting=False, absorbing=True), (1, 2), HORIZON)
+    assert float(flat.weight.min()) == 1.0
+    assert float(flat.after_end[1, 0]) == 2.0
+    alone = occupied(batch, OccupancySpace(state_only=True), (1, 2), HORIZON)
+    assert alone.features.shape == (4, 6, 2)
+    assert float(alone.after_end.sum()) == 0.0
+
+
+@pytest.mark.parametrize("kind", ["sqrt_chi2", "chi2", "kl", "forward_kl", "tv", "maxmin", "none"])
+@pytest.mark.parametrize("absorbing", [False, True])
+def test_every_kind_prices_every_step(kind: str, absorbing: bool) -> None:
+    batch = rows(8, terminate=absorbing)
+    part = regularizer(batch, kind=kind, strength=Constant(0.1), r=0.8, space=OccupancySpace(absorbing=absorbing))
+    price, stats = part.fit(rows(8, seed=1, terminate=absorbing))
+    assert price.shape == batch.reward.shape
+    assert bool(price.isfinite().all())
+    assert all(bool(value.isfinite().all()) for value in stats.values())
+    assert (float(price.abs().max()) == 0.0) == (kind == "none")
+
+
+def test_the_price_of_sqrt_chi2_is_that_of_the_ratio() -> None:
+    batch = rows(8)
+    part = regularizer(batch, strength=Constant(0.3), r=0.5)
+    seen: list[Tensor] = []
+    fit = part.networks.fit
+    part.networks.fit = lambda *a: seen.append(fit(*a)) or seen[-1]  # type: ignore[func-returns-value, method-assign]
+    price, stats = part.fit(rows(8, seed=3))
+    expected = 0.3 * seen[0].log_ratio.exp() / stats["div/sqrt_chi2"]
+    torch.testing.assert_close(price, back(expected, 4))
+    assert float(stats["div/sqrt_chi2"]) >= abs(float(stats["hack/kappa"]) * float(stats["div/sqrt_chi2"])) - 1e-6
+
+
+def test_runs_side_by_side_keep_their_rows() -> None:
+    a = torch.arange(24.0).view(4, 6)
+    from rlcore.agents.orpo.proximal import apart, merged
+
+    torch.testing.assert_close(back(merged(apart(a, 3)), 4), a)
+
+
+def test_lambda_by_rule() -> None:
+    batch = rows(200)
+    measured = regularizer(batch)
+    r = measured.correlation
+    assert r is not None
+    expected = float(measured.proxy_sd) * math.sqrt(1.0 - r * r)
+    assert float(measured.strength) == pytest.approx(expected, rel=1e-5)
+    careful = regularizer(batch, labelled=50)
+    assert careful.r is not None
+    assert careful.r < r
+    assert float(careful.strength) > float(measured.strength)
+    dual = DualAscent(target=1.0, value=0.2, rate=0.1)
+    assert float(dual.after(torch.tensor(0.2), torch.tensor(3.0))) == pytest.approx(0.2 * math.exp(0.2))
+    assert float(dual.after(torch.tensor(0.2), torch.tensor(0.5))) < 0.2
+
+
+def test_a_constant_reward_is_an_alarm_and_no_nan() -> None:
+    share = torch.full((1, 4), 0.25)
+    varied = torch.tensor([[1.0, 2.0, 3.0, 5.0]])
+    correlation, constant = pearson(varied, torch.full((1, 4), 0.3), share)
+    assert (float(correlation), float(constant)) == (0.0, 1.0)
+    correlation, constant = pearson(varied, -2.0 * varied, share)
+    assert float(correlation) == pytest.approx(-1.0)
+    assert float(constant) == 0.0
+
+
+def test_bad_input_is_one_line() -> None:
+    good = rows()
+    flat = good.replace(reward=torch.ones_like(good.reward))
+    cases = {
+        "zero variance": lambda: regularizer(flat),
+        r"\(0, 1\]": lambda: regularizer(good, r=-0.2),
+        "needs the correlation": lambda: regularizer(rows(true=False)),
+        "at least 2 paths": lambda: regularizer(good[:, :1]),  # type: ignore[index]
+        "kind must be": lambda: regularizer(good, kind="wasserstein"),
+        "loss must be": lambda: RatioNetworks(1, RatioConfig("gan")),  # type: ignore[arg-type]
+        r"extras\['t'\]": lambda: regularizer(good.replace(extras={"last": good.extras["last"]})),
+        "base_law": lambda: orpo(
+            make("rlcore/Tomato-v0").spec, tomato()[1], RegularizerConfig("ad_kl", Constant(0.1), ratio=SMALL)
+        ),
+        "target": lambda: DualAscent(target=0.0),
+        "gather it in the same environment": lambda: orpo(make("rlcore/Tomato-v0").spec, good),
+    }
+    for message, call in cases.items():
+        with pytest.raises(RlcoreError, match=message) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match="finite horizon"):
+        gather_base(make("rlcore/ErgodicLqr-v0", horizon=math.inf), lambda obs: obs)  # type: ignore[arg-type]
+    with pytest.raises(DataError):
+        regularizer(rows(true=True).replace(reward=torch.zeros(4, 6)))
+
+
+def tomato() -> tuple[TabularPolicy, Transitions]:
+    env = make("rlcore/Tomato-v0", steps=20)
+    model = env.model()
+    base = TabularPolicy(model, model.softened(0.15))
+    return base, gather_base(env, base, paths=16, seed=5)
+
+
+@pytest.mark.parametrize("kind", ["sqrt_chi2", "ad_kl", "ad_chi2", "ad_sqrt_chi2"])
+def test_orpo_learns_resumes_and_reports(kind: str, tmp_path: object) -> None:
+    env = make("rlcore/Tomato-v0", steps=20)
+    base, data = tomato()
+    strength = Certified() if kind == "sqrt_chi2" else Constant(0.1)
+    config = RegularizerConfig(kind, strength, ratio=SMALL)  # type: ignore[arg-type]
+    learner = PpoConfig(minibatch=64, epochs=1)
+    agents = [orpo(env.spec, data, config, learner, seeds=2, base_law=base.law) for _ in range(2)]
+    source = RolloutSource(env, 8, 20, seed=0)
+    metrics = agents[0].update(source.next(agents[0]))
+    for tag in (
+        "J_proxy",
+        "J_true",
+        "corr_on_policy",
+        "corr_base",
+        "corr_drop",
+        "kappa",
+        "kappa_required",
+        "certificate",
+    ):
+        assert math.isfinite(float(metrics[f"hack/{tag}"]))
+    for tag in ("hack/bound_A", "hack/bound_T", "div/sqrt_chi2", "div/kl", "div/ad_kl", "div/unsupported_frac",
+                "disc/calibration", "disc/loss", "reg/lambda", "reg/penalty_share", "hack/alarm"):  # fmt: skip
+        assert math.isfinite(float(metrics[tag]))
+    agents[0].save(f"{tmp_path}/a.ckpt")
+    agents[1].load(f"{tmp_path}/a.ckpt")
+    batch = source.next(agents[0])
+    for agent in agents:
+        agent.update(batch)
+    for p, q in zip(agents[0].parameters(), agents[1].parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_the_alarm_speaks_once_and_says_when_all_is_quiet() -> None:
+    said = StringIO()
+    alarm = HackingAlarm(every=1, file=said)
+    source = RolloutSource(make("rlcore/Tomato-v0", steps=5), 2, 5, seed=0)
+    _base, data = tomato()
+    agent = orpo(make("rlcore/Tomato-v0", steps=20).spec, data, replace(RegularizerConfig(), ratio=SMALL))
+    found = iter([1.0, 1.0, 0.0])
+
+    def update(batch: Transitions) -> dict[str, float]:
+        lost = next(found)
+        return {"hack/alarm_certificate": lost, "hack/kappa": 0.1, "hack/kappa_required": 0.3}
+
+    run(agent, [Phase("learn", source, 3, update)], [alarm])
+    assert len(alarm.lines) == 2
+    assert "certificate is lost" in alarm.lines[0]
+    assert "quiet" in alarm.lines[1]
+    assert said.getvalue().count("\n") == 2
