@@ -57,12 +57,13 @@ class Supervised:
 GAME = NashLanguageConfig(
     loss="gradient", candidates=4, half_steps=10, full_steps=10, learning_rate=6e-3, decay_steps=100.0
 )
+CONTROL = "control: mixture 1/2, KL of the current token"
 ARMS = {
     "Nash-MP": GAME,
     "Nash-MD, mixture 1/8": replace(GAME, method="nash_md", mixture=0.125),
     "Online IPO": replace(GAME, method="self_play", loss="ipo", candidates=1),
     "Online DPO": replace(GAME, method="self_play", loss="dpo", candidates=1),
-    "control: mixture 1/2, KL of the current token": replace(GAME, method="nash_md", mixture=0.5, credit="token"),
+    CONTROL: replace(GAME, method="nash_md", mixture=0.5, credit="token"),
 }
 """The methods. The control has the opponent and the gradient that TRL's `NashMDTrainer` has by default."""
 

@@ -150,6 +150,17 @@ def token_logits(model: CausalModel, texts: Completions) -> Tensor:  # -> [N, T,
     return model.read(tokens, mask)[:, known - 1 :]
 
 
+@torch.no_grad()
+def stepwise_logits(model: CausalModel, texts: Completions) -> Tensor:  # -> [N, T, V]
+    """The same as generation sees them, token by token with the model's memory: what `token_logits` is held against."""
+    memory, mask = model.start(), texts.prompt_mask
+    found = [model.read(texts.prompt, mask, memory, True)]
+    for t in range(texts.tokens.shape[1] - 1):
+        mask = torch.cat([mask, texts.mask[:, t : t + 1]], 1)
+        found.append(model.read(texts.tokens[:, t : t + 1], mask, memory, True))
+    return torch.cat(found, 1)
+
+
 def token_log_probs(model: CausalModel, texts: Completions) -> Tensor:  # -> [N, T]
     """log pi(y_t | x, y_<t) in single precision at least, zero on padding."""
     logits = token_logits(model, texts)

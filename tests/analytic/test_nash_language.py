@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -268,6 +269,19 @@ def test_actions_are_texts() -> None:
     greedy, drawn = agent.act(obs), agent.act(obs, noise=torch.randn(2, LONGEST))
     assert greedy.shape == drawn.shape == (2, LONGEST)
     assert torch.equal(greedy, agent.act(obs))
+
+
+def test_prompts_whose_pairs_failed_are_left_out() -> None:
+    agent, source = agent_of()
+    batch = source.next(agent)
+    wins = batch.wins.clone()
+    wins[::2, 1] = math.nan
+    metrics = agent.update(replace(batch, wins=wins))
+    assert metrics["judge/invalid"] == 0.5
+    assert all(math.isfinite(float(value)) for value in metrics.values())
+    assert all(bool(p.isfinite().all()) for p in agent.parameters())
+    with pytest.raises(DataError, match="nothing is left to learn"):
+        agent.update(replace(batch, wins=torch.full_like(wins, math.nan)))
 
 
 def texts(*rows: str) -> Completions:

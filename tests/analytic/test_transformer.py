@@ -17,6 +17,7 @@ from rlcore.nn.generation import (
     draw,
     every_completion,
     generate,
+    stepwise_logits,
     text_log_probs,
     token_log_probs,
     token_logits,
@@ -49,16 +50,6 @@ def completions(model: CausalModel, length: int = 8, seed: int = 0) -> Completio
     return generate(model, prompt, mask, uniforms(len(prompt), length, seed), length, SYMBOLS)
 
 
-def cached_logits(model: CausalModel, texts: Completions) -> Tensor:
-    """The logits of generation, one token at a time, with the symbols forced."""
-    memory, mask = model.start(), texts.prompt_mask
-    found = [model.read(texts.prompt, mask, memory, True)]
-    for t in range(texts.tokens.shape[1] - 1):
-        mask = torch.cat([mask, texts.mask[:, t : t + 1]], 1)
-        found.append(model.read(texts.tokens[:, t : t + 1], mask, memory, True))
-    return torch.cat(found, 1)
-
-
 MODELS = {
     "policy": lambda: transformer(0),
     "mixture": lambda: TokenMixture(transformer(0), transformer(1), 0.5),
@@ -72,7 +63,7 @@ MODELS = {
 def test_memory_gives_the_logits_of_teacher_forcing(name: str) -> None:
     model = MODELS[name]()
     texts = completions(model)
-    cached, forced = cached_logits(model, texts), token_logits(model, texts)
+    cached, forced = stepwise_logits(model, texts), token_logits(model, texts)
     real = texts.mask
     assert float((cached - forced)[real].abs().max()) < 1e-5
     assert float(forced[real].std()) > 0.3, "the logits differ, so that the test can see a wrong one"

@@ -11,7 +11,7 @@ transformers = pytest.importorskip("transformers")
 from rlcore.data.texts import Completions, pad_left  # noqa: E402
 from rlcore.errors import ConfigError, ShapeError  # noqa: E402
 from rlcore.interop.huggingface import HuggingFaceModel, HuggingFaceTokeniser, causal, tokeniser_of  # noqa: E402
-from rlcore.nn.generation import Symbols, TokenMixture, generate, token_log_probs, token_logits  # noqa: E402
+from rlcore.nn.generation import Symbols, TokenMixture, generate, stepwise_logits, token_log_probs, token_logits  # noqa: E402
 
 SYMBOLS = Symbols(0, 1)
 
@@ -49,16 +49,6 @@ def completions(model: Any, length: int = 8) -> Completions:
                     SYMBOLS)  # fmt: skip
 
 
-def cached_logits(model: Any, texts: Completions) -> Tensor:
-    """The logits of generation, one token at a time, with the symbols forced."""
-    memory, mask = model.start(), texts.prompt_mask
-    found = [model.read(texts.prompt, mask, memory, True)]
-    for t in range(texts.tokens.shape[1] - 1):
-        mask = torch.cat([mask, texts.mask[:, t : t + 1]], 1)
-        found.append(model.read(texts.tokens[:, t : t + 1], mask, memory, True))
-    return torch.cat(found, 1)
-
-
 @pytest.mark.parametrize("mixture", [False, True])
 @pytest.mark.parametrize("kind", CONFIGS)
 @torch.no_grad()
@@ -66,7 +56,7 @@ def test_the_cache_gives_the_logits_of_teacher_forcing(kind: str, mixture: bool)
     model = model_of(kind).eval()
     read = TokenMixture(model, model_of(kind, seed=1).eval(), 0.5) if mixture else model
     texts = completions(read)
-    apart = (cached_logits(read, texts) - token_logits(read, texts))[texts.mask]
+    apart = (stepwise_logits(read, texts) - token_logits(read, texts))[texts.mask]
     assert float(apart.abs().max()) < 1e-5
 
 
@@ -95,7 +85,7 @@ def test_one_cache_for_two_models_is_refused_and_would_be_wrong(monkeypatch: pyt
     texts = completions(whole, length=3)
     monkeypatch.setattr(HuggingFaceModel, "read", unchecked)
     full = texts[3:4]  # the prompt without padding: nothing but the cache is wrong
-    wrong, forced = cached_logits(broken, full), token_logits(whole, full)
+    wrong, forced = stepwise_logits(broken, full), token_logits(whole, full)
     assert float((wrong - forced)[full.mask].abs().max()) > 0.1
 
 

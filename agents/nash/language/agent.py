@@ -17,7 +17,7 @@ from rlcore.agents.nash.estimators import sampled_regression_loss
 from rlcore.agents.nash.language.config import NashLanguageConfig, check_language
 from rlcore.agents.nash.language.estimators import chi_po_pairs, dpo_loss, pair_loss, text_gradient_loss
 from rlcore.data.texts import JudgedTexts, joined
-from rlcore.errors import ConfigError
+from rlcore.errors import ConfigError, DataError
 from rlcore.functional.alignment import f_dpo_logits, saturated_share
 from rlcore.functional.divergence import ALL
 from rlcore.nn.generation import CausalModel, PartlyMixed, Readout, Symbols, TokenMixture, generate, token_log_probs
@@ -101,6 +101,10 @@ class NashLanguage(Agent[JudgedTexts]):
     def update(self, batch: JudgedTexts) -> Metrics:
         k, count = self.config, len(batch)
         judged = torch.nonzero(~batch.wins.isnan().any(1)).squeeze(1)
+        if not len(judged):
+            raise DataError(
+                f"the judge failed on some pair of each of {count} prompts, so that nothing is left to learn"
+            )
         optimizer, rate = self.optimizers["policy"], self.rate()
         for group in optimizer.param_groups:
             group["lr"] = rate
