@@ -47,6 +47,8 @@ class NashContextualConfig:
 class NashContextual(Agent[Comparisons]):
     """A policy pi(y | x) proportional to mu(y | x) exp(network(x)) that learns from duels against its frozen self.
 
+    Weights and Adam's moments go on from one proximal step to the next, and so does a run that stopped between two.
+
     Batches are `Comparisons` with context [N, d], candidates first [N, K], the opponent's action second [N], and
     preferred [N, K] in [0, 1]. `reference` gives log mu, [N, d] -> [N, A]. A network whose output begins at zero begins
     at mu.

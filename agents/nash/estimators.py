@@ -39,16 +39,16 @@ def sampled_gradient_loss(log_pi: Tensor, reward: Tensor) -> Tensor:  # [N, K, .
 
 def regression_loss(
     log_policy: Tensor, candidates: Tensor, wins: Tensor, pull: Tensor, total: float
-) -> Tensor:  # [N, A], [N, 2], [N, 2], [N, A] -> []
+) -> Tensor:  # [N, A], [N, K], [N, K], [N, A] -> []
     """`sampled_regression_loss` of actions that are numbers of columns."""
     return sampled_regression_loss((total * log_policy - pull).gather(1, candidates), wins)
 
 
-def sampled_regression_loss(score: Tensor, wins: Tensor) -> Tensor:  # [N, 2], [N, 2] -> []
-    """Half the mean square of (total log pi - pull - p(. > o)) of y, less that of y'; the score is the first two terms.
+def sampled_regression_loss(score: Tensor, wins: Tensor) -> Tensor:  # [N, K], [N, K] -> []
+    """Half the mean square of (total log pi - pull - p(. > o)) of y, less that of y', over pairs; score: the first two.
 
-    Its minimiser is the proximal point for any sampler of full support, and a judge that says 0 or 1 with the right
-    probabilities leaves it where it is: old samples may be used again.
+    Over all pairs of K >= 2 candidates this is a variance. Its minimiser is the proximal point for any sampler of full
+    support, and a judge that says 0 or 1 with the right probabilities leaves it where it is: old samples may be used
+    again. On candidates of the policy itself its gradient is that of `policy_gradient_loss` times 2 total.
     """
-    error = score - wins
-    return 0.5 * (error[:, 0] - error[:, 1]).square().mean()
+    return (score - wins).var(1).mean()

@@ -107,13 +107,14 @@ def test_credit_of_a_token(seed: int) -> None:
     assert own > 0.05
 
 
-def test_two_candidates_of_the_policy_itself_make_both_estimators_one() -> None:
+@pytest.mark.parametrize("candidates", [2, 5])
+def test_candidates_of_the_policy_itself_make_both_estimators_one(candidates: int) -> None:
     """Sample by sample the regression's gradient is 2 (beta + lambda) times the policy gradient."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(50, 7, dtype=torch.float64, generator=generator).requires_grad_()
     pull = torch.randn(50, 7, dtype=torch.float64, generator=generator)
-    y = torch.randint(7, (50, 2), generator=generator)
-    wins = torch.randint(2, (50, 2), generator=generator).double()
+    y = torch.randint(7, (50, candidates), generator=generator)
+    wins = torch.randint(2, (50, candidates), generator=generator).double()
     found = [
         torch.autograd.grad(loss(torch.log_softmax(logits, -1), y, wins, pull, 0.6), logits)[0]
         for loss in (policy_gradient_loss, regression_loss)

@@ -15,6 +15,7 @@ from rlcore.envs.games.tables import (
     random_tables,
     sine_table,
 )
+from rlcore.errors import ConfigError
 from rlcore.functional.divergence import kl
 from rlcore.functional.games import ClassPreference, MatrixPreference, PreferenceGame, equilibrium
 
@@ -99,6 +100,13 @@ def test_a_game_does_not_depend_on_its_batch(game: PreferenceGame) -> None:
     for k in (0, 17, GAMES - 1):
         alone = equilibrium(game.select(slice(k, k + 1)))
         close(alone[0], together[k], 1e-12 / game.beta)
+
+
+def test_a_large_table_is_checked_to_its_last_entry() -> None:
+    table = torch.full((1500, 1500), 0.5)
+    table[1400, 3] = 0.6
+    with pytest.raises(ConfigError, match=r"off by 0\.1 for actions 3 and 1400"):
+        MatrixPreference(table)
 
 
 def test_one_beta_for_each_game() -> None:
