@@ -257,17 +257,17 @@ def even(repeats: list[Curve]) -> bool:
 def charts(config: Config, curves: Mapping[str, list[Curve]], result: Mapping[str, float], seed: int) -> list[Chart]:
     """Gap and class distance against duels, with the interval over repeats."""
     judge = "0 or 1" if config.hard else "probabilities"
-    subtitle = f"{len(config.prompts)} prompt(s), beta = {config.beta:g}, {config.repeats} runs, judge says {judge}"
+    subtitle = f"prompts: {config.prompts}, beta = {config.beta:g}, {config.repeats} runs, judge says {judge}"
     found = []
     for column, title, y in ((1, "True gap of all texts", "gap"), (2, "Classes", "total variation to q*")):
         lines = []
         for arm, repeats in curves.items():
             each = [summarise([run[k][column] for run in repeats]) for k in range(len(repeats[0]))]
-            lines.append(Line(arm.partition(":")[0], [x for x, *_ in repeats[0]], [s.mean for s in each],
+            lines.append(Line(arm.partition(", KL")[0], [x for x, *_ in repeats[0]], [s.mean for s in each],
                               [s.low for s in each], [s.high for s in each]))  # fmt: skip
         if column == 1:
             ends = [curves[config.arms[0]][0][0][0], curves[config.arms[0]][0][-1][0]]
             limit = result["limit of a mixture of 1/2/eval/gap"]
             lines.append(Line("limit, mixture 1/2", ends, [limit] * 2, theory=True))
-        found.append(Chart(title, f"{subtitle}, seed {seed}", "duels", y, lines))
+        found.append(Chart(title, f"{subtitle}, seed {seed}", "duels", y, lines, log_x=False))
     return found
