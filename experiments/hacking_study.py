@@ -1,14 +1,18 @@
 """What a policy earns in both rewards, step by step: shared by the experiments on reward hacking.
 
-python -m rlcore.experiments.hacking_study  prints what simple policies earn in every environment.
+python -m rlcore.experiments.hacking_study           what simple policies of glucose earn in 20 days
+python -m rlcore.experiments.hacking_study FILE.png  how the environments draw themselves
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rlcore.envs import make
@@ -16,8 +20,8 @@ from rlcore.envs.hacking.glucose import BG, Glucose
 from rlcore.envs.hacking.glucose_policies import pid
 from rlcore.envs.hacking.glucose_risk import HIGH, LOW
 from rlcore.reporting.tables import print_rows
-from rlcore.simulation import Feedback, Policy, begin
-from rlcore.simulation.environment import Environment, EnvState
+from rlcore.simulation import Feedback, Policy, begin, rollout
+from rlcore.simulation.environment import Environment, EnvState, Renderable
 from rlcore.simulation.rollout import noise_chunks
 
 
@@ -110,8 +114,34 @@ def record(name: str, found: Watched) -> tuple[str, ...]:
     )
 
 
+def pictures() -> NDArray[np.uint8]:
+    """Glucose, traffic, the epidemic and the market under simple policies, as they draw themselves, in a row."""
+    from rlcore.envs.hacking.market import Market
+    from rlcore.envs.hacking.pandemic import Pandemic
+    from rlcore.envs.hacking.pandemic_policies import STRATEGIES, Follow
+    from rlcore.envs.hacking.traffic import Traffic, idm_policy
+
+    patient, market = Glucose(), Market()
+    scenes: list[tuple[Environment, Policy, int]] = [
+        (patient, pid(patient), 165),
+        (Traffic(), idm_policy(), 120),
+        (Pandemic(), Follow(STRATEGIES["Swedish"]), 60),
+        (market, market.follow_signal(2.0), 200),
+    ]
+    drawn = []
+    for env, policy, steps in scenes:
+        assert isinstance(env, Renderable)
+        drawn.append(env.render(rollout(env, policy, begin(env, 1, seed=1), steps)[1].env))
+    return np.concatenate(drawn, axis=1)
+
+
 def main() -> None:
-    """Print the table of glucose."""
+    """Print the table of glucose; with the name of a file, draw the pictures instead."""
+    if len(sys.argv) > 1:
+        from matplotlib.pyplot import imsave
+
+        imsave(sys.argv[1], pictures())
+        return
     rows = [record("PID", glucose()), record("PID, corrected", glucose(legacy=False))]
     rows += [record(f"a = {a:.3f}", glucose(constant(a))) for a in (0.0, 1.0 / 43.2, 0.030, 0.034, 0.040)]
     print_rows(HEADERS, rows)

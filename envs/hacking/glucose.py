@@ -174,9 +174,9 @@ class Glucose(Environment):
         parts = [*plate, meal_at, meal, clock, cgm, bg, row, old, new]
         total = x[:, -1] + (self.config.dt / CARE / MEMORY) * (mean - SETPOINT)
         # the whole window moves by one; what comes into its two halves is then written over what left the other
-        window = torch.cat([x[:, WINDOW + 1 :], total.clamp(-1.0, 2.0).unsqueeze(1)], 1)
-        window[:, HISTORY - 1], window[:, 2 * HISTORY - 1] = (mean - 100.0) / 100.0, 10.0 * insulin
-        after = torch.cat([torch.cat([body, torch.stack(parts)]).T, window], 1)
+        passed = torch.cat([body, torch.stack(parts)]).T
+        after = torch.cat([passed, x[:, WINDOW + 1 :], total.clamp(-1.0, 2.0).unsqueeze(1)], 1)
+        after[:, WINDOW + HISTORY - 1], after[:, WINDOW + 2 * HISTORY - 1] = (mean - 100.0) / 100.0, 10.0 * insulin
         ahead = EnvState(state.t + self._dt, after)
         return ahead, self.proxy_reward(state, action, ahead)
 

@@ -43,6 +43,19 @@ class Follow:
 
 
 @dataclass(frozen=True)
+class Pool:
+    """Several policies side by side: row b of a batch follows number b mod n."""
+
+    policies: tuple[Follow, ...]
+    noise_dim: int = 0
+
+    def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:  # -> [B, 3]
+        every = torch.stack([policy.act(obs) for policy in self.policies])  # [n, B, 3]
+        rows = torch.arange(len(obs), device=obs.device)
+        return every[rows % len(self.policies), rows]
+
+
+@dataclass(frozen=True)
 class WaitForCases:
     """One step a day towards one stage while more than ten are known to be infected, and back to 0 after."""
 

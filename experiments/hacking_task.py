@@ -1,0 +1,197 @@
+"""One study for every environment with two rewards: a controller, its clone, and what optimising the proxy does to it.
+
+The controller is cloned into a policy network by maximum likelihood; the clone is the reference, whose occupancy is
+held, and where each arm begins. Beside the arms stand the controller and open-loop policies that learn nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rlcore.agents.orpo import (
+    Certified,
+    Constant,
+    Orpo,
+    Ppo,
+    PpoConfig,
+    RatioConfig,
+    RegularizerConfig,
+    gather_base,
+    orpo,
+    ppo,
+)
+from rlcore.agents.orpo.ppo import HeadKind
+from rlcore.experiments.hacking_study import Watched, watch
+from rlcore.experiments.orpo_tomato import Arm as Arm
+from rlcore.reporting.lines import Chart, Line, plot_charts
+from rlcore.seeding import derive_seed
+from rlcore.simulation.environment import Environment, EnvState
+from rlcore.simulation.policy import Policy
+from rlcore.training import Phase, RolloutSource
+from rlcore.training.recorder import Recorder
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is gathered and learned."""
+
+    paths: int = 32
+    """Parallel paths."""
+    steps: int = 64
+    """Steps of each per batch."""
+    iterations: int = 40
+    """Batches."""
+    base_paths: int = 32
+    """Episodes of the reference, gathered once."""
+    cloning_steps: int = 300
+    """Gradient steps on rows of the controller, 512 at a time."""
+    evaluation_paths: int = 32
+    """Episodes behind each point of a curve."""
+    evaluations: int = 5
+    """Points of each curve after the first."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is studied."""
+
+    name: str
+    """Of its figure."""
+    env: Environment
+    controller: Policy
+    """The policy to be cloned."""
+    known: Mapping[str, Policy]
+    """Policies that learn nothing, by name."""
+    head: HeadKind = "auto"
+    """Law of the actions."""
+    measure: Callable[[EnvState], dict[str, Tensor]] = lambda state: {}
+    """Further figures of a state."""
+    burn_in: int = 0
+    """Steps before an evaluation begins."""
+    per_episode: float = 1.0
+    """What returns are multiplied with, to compare with episodes of a published length."""
+    note: str = ""
+    """Said under the titles of its figure."""
+
+
+def evaluate(task: Task, policy: Policy, effort: Effort, seed: int) -> dict[str, float]:
+    """Both returns of an episode, the correlation of the rewards, and what the task measures."""
+    steps = round(task.env.spec.horizon / task.env.spec.dt) - task.burn_in
+    place = derive_seed(seed, "evaluation")
+    found: Watched = watch(
+        task.env,
+        policy,
+        paths=effort.evaluation_paths,
+        steps=steps,
+        burn_in=task.burn_in,
+        seed=place,
+        measure=task.measure,
+    )
+    proxy, true = (task.per_episode * total for total in found.totals())
+    return {"true": true, "proxy": proxy, "r": found.correlation, "ended": found.ended, **found.figures}
+
+
+def clone(agent: Orpo | Ppo, obs: Tensor, action: Tensor, steps: int, seed: int) -> float:
+    """Move the policy to a controller's actions [N, m] at [N, d]; the last mean log-likelihood."""
+    networks, head = agent.proximal.networks, agent.proximal.head
+    optimizer = torch.optim.Adam(networks.parameters(), 1e-3)
+    generator, likelihood = torch.Generator().manual_seed(derive_seed(seed, "cloning")), torch.zeros(())
+    for _ in range(steps):
+        rows = torch.randint(len(obs), (512,), generator=generator)
+        likelihood = head.log_prob(networks.look(obs[rows].unsqueeze(0)).law, action[rows].unsqueeze(0)).mean()
+        optimizer.zero_grad()
+        (-likelihood).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return float(likelihood.detach())
+
+
+def controlled(task: Task, effort: Effort, seed: int) -> tuple[Tensor, Tensor]:
+    """Observations and actions of the controller: [N, d], [N, m]."""
+    rows = gather_base(
+        task.env, task.controller, paths=effort.base_paths, seed=derive_seed(seed, "controller")
+    ).flatten()
+    return rows.obs.float(), rows.action.float()
+
+
+def run_task(
+    task: Task,
+    arms: Sequence[Arm],
+    effort: Effort,
+    learner: PpoConfig,
+    ratio: RatioConfig,
+    seed: int,
+    recorder: Recorder,
+) -> dict[str, float]:
+    """Clone, gather the reference, train every arm from the clone; returns of all that was compared."""
+    result: dict[str, float] = {}
+
+    def compare(name: str, policy: Policy) -> None:
+        result.update({f"{name}/{key}": value for key, value in evaluate(task, policy, effort, seed).items()})
+
+    compare("controller", task.controller)
+    for name, policy in task.known.items():
+        compare(name, policy)
+    base = ppo(task.env.spec, learner, seed=seed, head=task.head)
+    result["clone/log_likelihood"] = clone(base, *controlled(task, effort, seed), effort.cloning_steps, seed)
+    compare("clone", base)
+    rows = gather_base(task.env, base, paths=effort.base_paths, seed=derive_seed(seed, "reference"))
+    start = {name: value.clone() for name, value in base.proximal.networks.state_dict().items()}
+    curves: dict[str, list[tuple[float, float, float]]] = {}
+    for arm in arms:
+        strength = Certified() if arm.strength is None and arm.kind != "none" else Constant(arm.strength or 0.0)
+        regularizer = RegularizerConfig(arm.kind, strength, ratio=ratio)
+        agent = orpo(task.env.spec, rows, regularizer, learner, seed=seed, head=task.head)
+        agent.proximal.networks.load_state_dict(start)
+        curve = curves[arm.name] = []
+        found = train_arm(task, agent, effort, seed, curve, recorder.child(arm.name, arm=arm.name))
+        result |= {f"{arm.name}/{name}": value for name, value in found.items()}
+    figure = recorder.figure_path(task.name)
+    if figure is not None:
+        plot_charts(charts(task, curves, result), figure)
+    return recorder.finish(result)
+
+
+def train_arm(
+    task: Task, agent: Orpo, effort: Effort, seed: int, curve: list[tuple[float, float, float]], recorder: Recorder
+) -> dict[str, float]:
+    """Train one arm; its last returns and monitors."""
+    source = RolloutSource(task.env, effort.paths, effort.steps, seed=seed)
+
+    def measure() -> Mapping[str, float]:
+        found = evaluate(task, agent, effort, seed)
+        curve.append((float(source.steps), found["true"], found["proxy"]))
+        return {f"eval/{name}": value for name, value in found.items()}
+
+    measure()
+    recorder.hparams({"agent": "orpo", "environment": task.env.spec.name})
+    found = recorder.train(
+        agent,
+        [Phase("learn", source, effort.iterations, agent.update)],
+        evaluate=measure,
+        evaluate_every=max(1, effort.iterations // effort.evaluations),
+        log_every=max(1, effort.iterations // 100),
+        main_metric="eval/true",
+    )
+    kept = {
+        name: value for name, value in found.items() if name.split("/")[0] in ("eval", "hack", "div", "disc", "reg")
+    }
+    return recorder.finish(kept)
+
+
+def charts(
+    task: Task, curves: Mapping[str, list[tuple[float, float, float]]], result: Mapping[str, float]
+) -> list[Chart]:
+    """True and proxy return against environment steps, with what learns nothing across."""
+    found = []
+    for column, name in ((1, "true"), (2, "proxy")):
+        lines = [Line(arm, [row[0] for row in c], [row[column] for row in c]) for arm, c in curves.items()]
+        ends = [0.0, max(line.x[-1] for line in lines)]
+        across = ["clone", max(task.known, key=lambda known: result[f"{known}/true"])]
+        lines += [Line(label, ends, [result[f"{label}/{name}"]] * 2, theory=True) for label in across]
+        title = f"{name.capitalize()} return of an episode"
+        found.append(Chart(title, task.note, "steps", "return", lines, log_x=False, log_y=False))
+    return found

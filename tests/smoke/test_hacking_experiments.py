@@ -1,0 +1,30 @@
+"""Whole runs of the experiments on hacking, as small as they can be."""
+
+from dataclasses import replace
+from types import ModuleType
+
+import pytest
+
+from rlcore.experiments import orpo_glucose, orpo_pandemic, orpo_traffic
+from rlcore.experiments.hacking_task import Arm, Effort
+
+TINY = Effort(paths=4, steps=8, iterations=1, base_paths=4, cloning_steps=20, evaluation_paths=4, evaluations=1)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "horizon", "known"),
+    [
+        (orpo_pandemic, 12.0, "never"),
+        pytest.param(orpo_traffic, 12.0, "constant -1.5", marks=pytest.mark.slow),
+        pytest.param(orpo_glucose, 120.0, "constant 0.034", marks=pytest.mark.slow),
+    ],
+)
+def test_every_arm_is_trained_and_compared(experiment: ModuleType, horizon: float, known: str) -> None:
+    config = experiment.PRESETS["quick"]
+    config = replace(config, env=replace(config.env, horizon=horizon), effort=TINY, arms=(Arm("sqrt_chi2", 0.01),))
+    found = experiment.run(config, seed=0)
+    for who in ("controller", "clone", known):
+        assert found[f"{who}/true"] <= 0.0
+        assert f"{who}/proxy" in found
+    assert found["sqrt_chi2-0.01/eval/true"] <= 0.0
+    assert found["sqrt_chi2-0.01/reg/lambda"] == pytest.approx(0.01)
