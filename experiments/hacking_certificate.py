@@ -190,7 +190,7 @@ def charts(config: Config, draws: Draws, paths: dict[str, Path]) -> list[Chart]:
     worse: list[float] = []
     for low, high in itertools.pairwise(edges):
         inside = (margin >= low) & (margin < high)
-        if int(inside.sum()) >= 20:
+        if int(inside.sum()) >= max(1, len(margin) // 500):
             x.append(float(0.5 * (low + high)))
             worse.append(float((draws.y[inside] < 0.0).double().mean()))
     steps = [float(k) for k in range(len(next(iter(paths.values())).true))]

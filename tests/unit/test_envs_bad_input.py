@@ -60,7 +60,12 @@ def test_scalar_coefficients(setting):
 @pytest.mark.parametrize("value", ["0.1", None, [0.1]])
 @pytest.mark.parametrize("env_id", sorted(CATALOG))
 def test_settings_that_are_not_numbers(env_id, value):
-    moves = {"Preference": "beta", "Tomato": "slip"}  # these have moves, and no control interval to set
+    moves = {
+        "Preference": "beta",
+        "Tomato": "slip",
+        "Pandemic": "horizon",
+        "Traffic": "horizon",
+    }  # these have moves, and no control interval to set
     setting = next((setting for part, setting in moves.items() if part in env_id), "dt")
     with pytest.raises(ConfigError, match="got") as caught:
         make(env_id, **{setting: value})

@@ -1,0 +1,52 @@
+"""The experiments on reward hacking in miniature."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from rlcore.agents.orpo import RatioConfig
+from rlcore.experiments import divergence_comparison, hacking_certificate, orpo_bandit, orpo_tomato
+from rlcore.nn.ensemble import Layers
+from rlcore.training.recorder import RunFolder
+
+RATIO = RatioConfig(layers=Layers((16,), activation="leaky_relu"), steps=2, rounds=1, rows=32)
+
+
+def test_the_garden_records_every_arm(tmp_path):
+    learner = replace(orpo_tomato.LEARNER, epochs=1)
+    arms = (orpo_tomato.Arm(), orpo_tomato.Arm("kl", 0.1))
+    config = orpo_tomato.Config(arms=arms, runs=2, paths=4, iterations=2, base_paths=8, ratio=RATIO, learner=learner)
+    with RunFolder(tmp_path / "run", config, silent=True) as folder:
+        found = orpo_tomato.run(config, 0, folder)
+    assert found["baseline/true optimum/true"] == pytest.approx(9.74)
+    assert all(math.isfinite(value) for value in found.values())
+    assert {"sqrt_chi2/eval/true_1", "kl-0.1/hack/certificate"} <= set(found)
+    assert (tmp_path / "run" / "figures" / "orpo_tomato.png").exists()
+    assert json.loads((tmp_path / "run" / "result.json").read_text()) == found
+
+
+def test_certificates_of_a_few_random_problems(tmp_path):
+    config = hacking_certificate.Config(draws=160, iterations=2)
+    with RunFolder(tmp_path / "run", config, silent=True) as folder:
+        found = hacking_certificate.run(config, 0, folder)
+    assert found["violations/T"] == found["certified and worse"] == 0.0
+    assert (tmp_path / "run" / "figures" / "hacking_certificate.png").exists()
+
+
+def test_the_bandit_over_optimises_unless_it_is_held():
+    found = orpo_bandit.run(orpo_bandit.Config(), 3)
+    assert found["none/gold"] < 0.0 < found["none/gold highest"]
+    assert found["sqrt_chi2/gold lowest"] >= -1e-9
+    assert found["sqrt_chi2/certificate"] > 0.0 > found["none/certificate"]
+
+
+@pytest.mark.slow
+def test_divergences_side_by_side(tmp_path):
+    pytest.importorskip("cvxpy")
+    config = divergence_comparison.Config(temperatures=(0.15,), kl=(0.1,), ad_kl=(2.0,), shares=(1.0,))
+    with RunFolder(tmp_path / "run", config, silent=True) as folder:
+        found = divergence_comparison.run(config, 0, folder)
+    assert found["tau 0.15/sqrt_chi2/true"] > found["tau 0.15/kl/true"] > found["tau 0.15/reference/true"]
+    assert (tmp_path / "run" / "figures" / "table.csv").read_text().count("\n") == 7
