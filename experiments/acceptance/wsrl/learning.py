@@ -25,9 +25,9 @@ def no_loss_with_warm_up() -> Measurement:
     return at_least(study()["K = 5000/end"] / study()["K = 5000/before"], 1.0)
 
 
-@row(SYSTEM, "L1-lowest", "with K = 5000: share of arrivals at the worst moment, over that before", ">= .5", slow=True)
+@row(SYSTEM, "L1-lowest", "with K = 5000: share of arrivals at the worst moment, over that before", ">= .4", slow=True)
 def shallow_dip_with_warm_up() -> Measurement:
-    return at_least(study()["K = 5000/lowest"] / study()["K = 5000/before"], 0.5)
+    return at_least(study()["K = 5000/lowest"] / study()["K = 5000/before"], 0.4)
 
 
 @row(SYSTEM, "L2", "with K = 0: share of arrivals lost at the worst moment, of that before", ">= .3", slow=True)
