@@ -124,7 +124,7 @@ def of_arguments(guards: Sequence[Any]) -> list[bool]:
     return [(not guard.is_global and guard.name.startswith(ARGUMENTS)) or not guard.name for guard in guards]
 
 
-ARGUMENTS = ("parameters", "slow", "fixed", "steps", "means", "squares", "settings", "args")
+ARGUMENTS = ("parameters", "slow", "fixed", "steps", "means", "squares", "corrections", "settings", "args")
 
 
 class FusedStep:
@@ -160,8 +160,10 @@ class FusedStep:
         parts = (self.parameters, self.slow, self.fixed)
         given = [{name: p.detach() for name, p in part.items()} for part in parts]
         (group,) = self.optimizer.param_groups
-        settings = (group["lr"], *group["betas"], group["eps"])
-        return self.compiled(*given, *moments, settings, args)
+        b1, b2 = group["betas"]
+        after = moments[0][0] + 1.0  # k, the same for all
+        corrections = (group["lr"] / (1.0 - b1**after), (1.0 - b2**after).rsqrt())
+        return self.compiled(*given, *moments, corrections, (b1, b2, group["eps"]), args)
 
     def state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
         """Adam's state of a parameter, begun where `torch.optim` would begin it."""
@@ -179,22 +181,26 @@ class FusedStep:
         steps: list[Tensor],
         means: list[Tensor],
         squares: list[Tensor],
-        settings: tuple[float, float, float, float],
+        corrections: tuple[Tensor, Tensor],
+        settings: tuple[float, float, float],
         args: tuple[Any, ...],
     ) -> Seen:
-        """What is compiled: everything is changed in place."""
+        """What is compiled: everything is changed in place.
+
+        `corrections` are rate / (1 - b1^k) and 1 / sqrt(1 - b2^k): in here they would be computed for every number.
+        """
 
         def loss_of(given: dict[str, Tensor]) -> tuple[Tensor, Seen]:
             return functional_call(self.method, {**fixed, **slow, **given}, args)  # type: ignore[no-any-return]
 
         gradient, (loss, seen) = grad_and_value(loss_of, has_aux=True)(parameters)
-        rate, b1, b2, eps = settings
+        (first, second), (b1, b2, eps) = corrections, settings
         for name, k, m, v in zip(parameters, steps, means, squares, strict=True):
             g = gradient[name]
             k.add_(1.0)
             m.lerp_(g, 1.0 - b1)
             v.lerp_(g * g, 1.0 - b2)
-            parameters[name].sub_(rate / (1.0 - b1**k) * m / ((v / (1.0 - b2**k)).sqrt() + eps))
+            parameters[name].sub_(first * m / (v.sqrt() * second + eps))
         if self.following is not None:
             for copy, name in zip(slow.values(), self.fast, strict=True):
                 copy.lerp_(parameters[name], self.following.rate)
