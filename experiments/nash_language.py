@@ -198,6 +198,19 @@ Curve = list[tuple[float, float, float]]
 """Duels, gap and class distance."""
 
 
+class Kept:
+    """A curve that a checkpoint holds, so that a resumed run has its earlier points."""
+
+    def __init__(self) -> None:
+        self.points: Curve = []
+
+    def state_dict(self) -> dict[str, Curve]:
+        return {"points": list(self.points)}
+
+    def load_state_dict(self, state: Mapping[str, Curve]) -> None:
+        self.points[:] = [(x, gap, apart) for x, gap, apart in state["points"]]
+
+
 def check(config: Config) -> None:
     """Raise unless the settings make sense together."""
     check_integer("duels, iterations, repeats, evaluations", config.duels, config.iterations, config.repeats,
@@ -222,21 +235,23 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
         finals = []
         for repeat in range(config.repeats):
             agent, source = language.agent(arm, derive_seed(seed, f"{repeat}"))
-            curve: Curve = []
-            curves[arm].append(curve)
+            kept = Kept()
+            curves[arm].append(kept.points)
 
             def measure(
-                agent: NashLanguage = agent, source: TextDuels = source, curve: Curve = curve
+                agent: NashLanguage = agent, source: TextDuels = source, kept: Kept = kept
             ) -> Mapping[str, float]:
                 found = language.measure(agent)
-                curve.append((float(source.steps), found["eval/gap"], found["eval/class_tv"]))
+                kept.points.append((float(source.steps), found["eval/gap"], found["eval/class_tv"]))
                 return found
 
             phases = [Phase(arm, source, config.iterations, agent.update)]
             every = max(1, config.iterations // config.evaluations)
             name = "".join(c if c.isalnum() else "-" for c in arm)
             child = recorder.child(f"{name}-{repeat}", arm=arm, repeat=repeat)
-            found = child.train(agent, phases, evaluate=measure, evaluate_every=every, main_metric="eval/gap")
+            found = child.train(
+                agent, phases, evaluate=measure, evaluate_every=every, main_metric="eval/gap", keep={"curve": kept}
+            )
             child.finish(found)
             finals.append(found)
         for metric in ("eval/gap", "eval/worst_gap", "eval/class_tv"):
@@ -250,7 +265,7 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
 
 
 def even(repeats: list[Curve]) -> bool:
-    """Whether all repeats were measured at the same points; a resumed run has lost its earlier ones."""
+    """Whether all repeats were measured at the same points, more than one."""
     return all([x for x, *_ in a] == [x for x, *_ in b] for a, b in pairwise(repeats)) and len(repeats[0]) > 1
 
 

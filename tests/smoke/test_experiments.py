@@ -127,6 +127,19 @@ def test_every_panel_changes_one_thing() -> None:
     assert (one.online.critic_steps, one.offline) == (1, MAZE.offline)
 
 
+def test_a_resumed_language_study_keeps_its_curves(tmp_path: Path) -> None:
+    supervised = nash_language.Supervised(steps=5, rows=16)
+    sizes = {"duels": 16, "iterations": 4, "repeats": 2, "evaluations": 2}
+    config = nash_language.Config(arms=("Nash-MP",), supervised=supervised, **sizes)
+    with RunFolder(tmp_path / "run", silent=True) as recorder:
+        first = nash_language.run(config, 0, recorder)
+    figure = tmp_path / "run/figures/nash_language.png"
+    figure.unlink()
+    with RunFolder(tmp_path / "run", silent=True, resume=True) as recorder:
+        assert nash_language.run(config, 0, recorder) == first
+    assert figure.exists(), "drawn again from the points in the checkpoints"
+
+
 EVALUATION: dict[str, tuple[Any, Any]] = {
     "mstde_failure": (mstde_failure, mstde_failure.Config(dts=(0.1, 0.01), steps=(10, 25), paths=2000)),
     "convergence_in_dt": (

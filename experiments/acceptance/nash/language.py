@@ -235,9 +235,9 @@ def language_gap() -> Measurement:
     return at_most(found["Nash-MP/eval/gap"], 0.01)
 
 
-@row(SYSTEM, "language-classes", "its classes from q*, total variation, after 256 000 duels", "<= 0.02", slow=True)
+@row(SYSTEM, "language-classes", "its classes from q*, total variation, after 768 000 duels", "<= 0.02", slow=True)
 def language_classes() -> Measurement:
-    config = replace(nash_language.PRESETS["quick"], arms=("Nash-MP",), repeats=1, evaluations=1, iterations=1000)
+    config = replace(nash_language.PRESETS["quick"], arms=("Nash-MP",), repeats=1, evaluations=1, iterations=3000)
     return at_most(nash_language.run(config, seed=12)["Nash-MP/eval/class_tv"], 0.02)
 
 
