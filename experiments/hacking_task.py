@@ -6,6 +6,7 @@ held, and where each arm begins. Beside the arms stand the controller and open-l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -79,7 +80,7 @@ class Task:
 
 
 def evaluate(task: Task, policy: Policy, effort: Effort, seed: int) -> dict[str, float]:
-    """Both returns of an episode, the correlation of the rewards, and what the task measures."""
+    """Both returns of an episode, the correlation of the rewards where both vary, and what the task measures."""
     steps = round(task.env.spec.horizon / task.env.spec.dt) - task.burn_in
     place = derive_seed(seed, "evaluation")
     found: Watched = watch(
@@ -92,7 +93,8 @@ def evaluate(task: Task, policy: Policy, effort: Effort, seed: int) -> dict[str,
         measure=task.measure,
     )
     proxy, true = (task.per_episode * total for total in found.totals())
-    return {"true": true, "proxy": proxy, "r": found.correlation, "ended": found.ended, **found.figures}
+    figures = {"true": true, "proxy": proxy, "r": found.correlation, "ended": found.ended, **found.figures}
+    return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
 def clone(agent: Orpo | Ppo, obs: Tensor, action: Tensor, steps: int, seed: int) -> float:
@@ -177,7 +179,9 @@ def train_arm(
         main_metric="eval/true",
     )
     kept = {
-        name: value for name, value in found.items() if name.split("/")[0] in ("eval", "hack", "div", "disc", "reg")
+        name: value
+        for name, value in found.items()
+        if name.split("/")[0] in ("eval", "hack", "div", "disc", "reg") and math.isfinite(value)
     }
     return recorder.finish(kept)
 

@@ -1,12 +1,15 @@
 """Whole runs of the experiments on hacking, as small as they can be."""
 
+import math
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from rlcore.experiments import orpo_glucose, orpo_pandemic, orpo_traffic
 from rlcore.experiments.hacking_task import Arm, Effort
+from rlcore.training.recorder import RunFolder
 
 TINY = Effort(paths=4, steps=8, iterations=1, base_paths=4, cloning_steps=20, evaluation_paths=4, evaluations=1)
 
@@ -16,13 +19,16 @@ TINY = Effort(paths=4, steps=8, iterations=1, base_paths=4, cloning_steps=20, ev
     [
         (orpo_pandemic, 12.0, "never"),
         pytest.param(orpo_traffic, 12.0, "constant -1.5", marks=pytest.mark.slow),
-        pytest.param(orpo_glucose, 120.0, "constant 0.034", marks=pytest.mark.slow),
+        (orpo_glucose, 120.0, "constant 0.034"),
     ],
 )
-def test_every_arm_is_trained_and_compared(experiment: ModuleType, horizon: float, known: str) -> None:
+def test_every_arm_is_trained_and_compared(experiment: ModuleType, horizon: float, known: str, tmp_path: Path) -> None:
     config = experiment.PRESETS["quick"]
     config = replace(config, env=replace(config.env, horizon=horizon), effort=TINY, arms=(Arm("sqrt_chi2", 0.01),))
-    found = experiment.run(config, seed=0)
+    with RunFolder(tmp_path / "run", silent=True) as recorder:
+        found = experiment.run(config, 0, recorder)
+    assert all(math.isfinite(value) for value in found.values()), "a constant reward correlates with nothing"
+    assert list((tmp_path / "run/figures").glob("orpo_*.png"))
     for who in ("controller", "clone", known):
         assert found[f"{who}/true"] <= 0.0
         assert f"{who}/proxy" in found
