@@ -29,6 +29,7 @@ from rlcore.checks import check_integer, check_positive
 from rlcore.envs.hacking.tomato import Tomato, TomatoConfig
 from rlcore.envs.hacking.tomato_model import TabularPolicy, TomatoModel
 from rlcore.errors import ConfigError
+from rlcore.nn.ensemble import Layers
 from rlcore.reporting.lines import Chart, Line, plot_charts
 from rlcore.seeding import derive_seed
 from rlcore.simulation.policy import Policy
@@ -48,6 +49,7 @@ LEARNER = PpoConfig(
     entropy_final=0.01,
     anneal_steps=200_000,
 )
+RATIO = RatioConfig(layers=Layers((64, 64), activation="tanh", output_gain=0.1), steps=48)
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,11 @@ class Config:
     """Parallel paths per run; a batch is an episode of each."""
     iterations: int = 60
     """Batches."""
-    base_paths: int = 512
-    """Episodes of the reference, gathered once."""
+    base_paths: int = 2048
+    """Episodes of the reference, gathered once: one in 200 sees the sprinkler, on which r depends."""
     learner: PpoConfig = LEARNER
     """PPO."""
-    ratio: RatioConfig = field(default_factory=lambda: RatioConfig(steps=48))
+    ratio: RatioConfig = RATIO
     """How occupancies are compared."""
     r: float | None = None
     """Correlation on the reference; None measures it there."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
+from rlcore.agents.orpo.regularizer import BELIEVED
 from rlcore.training.trainer import Tick
 
 MESSAGES = {
@@ -16,10 +17,10 @@ MESSAGES = {
     "single rewarded state; no correlation is defined there",
     "div/unsupported_frac": "the reference never visits {unsupported:.0%} of what the policy visits: their ratio is "
     "unbounded there and the estimate is a floor; take a wider reference or a stronger lambda",
-    "disc/calibration": "the ratio does not calibrate: E_mu0[L] is off by {calibration:.2f}; raise ratio.steps, "
-    "ratio.rounds or the rows of the batch",
+    "disc/calibration": "the ratio does not calibrate: E_mu0[L] is off by {calibration:.2f}, so nothing is certified; "
+    "raise ratio.rounds or the episodes of the reference, unless the policy has left them, which this says too",
 }
-LIMITS = {"div/unsupported_frac": 0.01, "disc/calibration": 0.25}
+LIMITS = {"div/unsupported_frac": 0.01, "disc/calibration": BELIEVED}
 
 
 class HackingAlarm:

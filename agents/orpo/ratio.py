@@ -30,6 +30,7 @@ from rlcore.nn.random_stream import RandomStream
 RatioLoss = Literal["classifier", "nwj", "kliep"]
 CHECKED = 4096
 """Reference rows on which a fold is calibrated."""
+LARGEST_INVERSE, LARGEST_CONTROL = 10.0, 0.1
 
 
 @dataclass(frozen=True)
@@ -38,20 +39,22 @@ class RatioConfig:
 
     loss: RatioLoss = "classifier"
     """classifier, nwj or kliep."""
-    layers: Layers = field(default_factory=lambda: Layers((128, 128), activation="leaky_relu", output_gain=0.1))
-    """Hidden layers of each network."""
+    layers: Layers = field(default_factory=lambda: Layers((64, 64), activation="leaky_relu", output_gain=0.1))
+    """Hidden layers of each network: leaky_relu where log L is unbounded in the features, as between two Gaussians;
+    tanh on flags and other bounded ones, since it claims less of what it has not seen."""
     rate: float = 1e-3
     """Adam's step size."""
     rows: int = 256
     """Rows of each of the two kinds per gradient step."""
     steps: int = 64
     """Gradient steps of a round."""
-    rounds: int = 3
+    rounds: int = 8
     """Rounds per update at most; the next one begins only while the calibration is off by more than `tolerance`."""
     tolerance: float = 0.05
     """|E_mu0[e^d] - 1| on reference rows that the network has not seen, below which it is good enough."""
-    reset_at: float = 1.0
-    """The same, at which a network begins anew in the next update."""
+    reset_at: float = 30.0
+    """The same, at which a network begins anew in the next update. Where mu is far from mu0 a few reference rows decide
+    it, and a network that begins anew every time sees them too seldom."""
     gradient_clip: float = 1.0
     """Largest Euclidean norm of a gradient."""
     largest: float = 10.0
@@ -63,14 +66,14 @@ class RatioConfig:
 
 
 class Ratio(NamedTuple):
-    """What the networks say of the rows of mu, and how far that can be trusted; [S] but for the first."""
+    """What the networks say of the rows of mu, and how far that can be trusted; [S] but for the first and last."""
 
     log_ratio: Tensor  # [S, N] log L, calibrated, clamped before that
     calibration: Tensor  # E_mu0[e^d] - 1 before the division, the worse fold
     loss: Tensor  # of the last steps
     clamped: Tensor  # share of mu's mass where d reached d_max
-    own: Tensor  # chi^2 of the rows that the networks were trained on
     rounds: Tensor  # how many were needed, []
+    own: Tensor  # [S, N] log L by the networks that have seen the rows
 
 
 class RatioNetworks(nn.Module):
@@ -173,8 +176,8 @@ class RatioNetworks(nn.Module):
             by_run(off, folds),
             losses.view(self.seeds, folds).mean(1),
             (share * (reached * judged).sum(1)).sum(1),
-            symmetric_chi_squared(own, share),
             torch.tensor(float(rounds), device=rows.device),
+            own,
         )
 
 
@@ -184,9 +187,16 @@ def by_run(off: Tensor, folds: int) -> Tensor:  # [S F] -> [S]
     return apart.gather(1, apart.abs().argmax(1, keepdim=True)).squeeze(1)
 
 
-def symmetric_chi_squared(log_ratio: Tensor, share: Tensor) -> Tensor:  # [S, N], weights that sum to 1 -> [S]
-    """chi^2 as E_mu[L + 1/L - 2]: less variance than E_mu[L - 1], and nothing is cut off."""
-    return (share * (log_ratio.exp() + torch.exp(-log_ratio) - 2.0)).sum(1)
+def divergences(log_ratio: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:  # [S, N], weights that sum to 1 -> [S], [S]
+    """chi^2(mu | mu0) = E_mu[L - 1] and KL(mu | mu0) = E_mu[log L], with E_mu[1/L] - 1 as a control variate.
+
+    Adding it halves the variance near L = 1. But 1/L is large on rows that are rare under mu, of which learned ratios
+    know least: a few of them make E_mu[1/L] a hundred, which is at most 1. So 1/L is cut at 10, and what it adds at
+    0.1, more than which no sound ratio asks for.
+    """
+    inverse = (share * torch.exp(-log_ratio).clamp(max=LARGEST_INVERSE)).sum(1)
+    control = (inverse - 1.0).clamp(-LARGEST_CONTROL, LARGEST_CONTROL)
+    return (share * torch.expm1(log_ratio)).sum(1) + control, (share * log_ratio).sum(1) + control
 
 
 def check_ratio_config(config: RatioConfig) -> None:

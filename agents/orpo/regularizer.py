@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from rlcore.agents.orpo.base_data import OccupancySpace, Occupied, occupied, true_reward
 from rlcore.agents.orpo.proximal import apart, merged
-from rlcore.agents.orpo.ratio import Ratio, RatioConfig, RatioNetworks, symmetric_chi_squared
+from rlcore.agents.orpo.ratio import Ratio, RatioConfig, RatioNetworks, divergences
 from rlcore.agents.orpo.strength import Certified, Strength
 from rlcore.data import Transitions
 from rlcore.errors import ConfigError, DataError
@@ -37,6 +37,9 @@ from rlcore.functional.occupancy import (
 Kind = Literal["none", "sqrt_chi2", "chi2", "kl", "forward_kl", "tv", "maxmin", "ad_kl", "ad_chi2", "ad_sqrt_chi2"]
 ON_OCCUPANCY = ("sqrt_chi2", "chi2", "kl", "forward_kl", "tv")
 LEAST = 1e-3  # of C: below it two samples of one occupancy are all that is seen
+SEEN = 0.005  # share by which C exceeds |p| in the max-min reward at least: sqrt(C^2 - p^2) is then a tenth of |p|
+OVERFIT = 1.25  # chi^2 by networks that have seen the rows over that by networks that have not, at most
+BELIEVED = 0.25  # |E_mu0[L] - 1| on reference rows that no network has seen, up to which a ratio certifies
 
 
 @dataclass(frozen=True)
@@ -156,20 +159,21 @@ class OccupancyRegularizer(nn.Module):
         proxy = merged(apart(batch.reward.float(), seeds))  # [S, N]
         own = share[:, :count]  # absorbing rows pay nothing
         log_ratio = ratio.log_ratio
-        chi2 = symmetric_chi_squared(log_ratio, share)
+        chi2, kl = divergences(log_ratio, share)
         mean = (own * proxy).sum(1)
         p = (mean - self.proxy_mean) / self.proxy_sd
         root = torch.maximum(chi2, p.square()).clamp(min=LEAST**2).sqrt()  # C [S]
         self.strength.copy_(config.strength.after(self.strength, root))
-        price = self.price(log_ratio, proxy, share, p, root)  # [S, N] in units of the proxy
+        overfit = divergences(ratio.own, share)[0] / chi2.clamp(min=LEAST**2)
+        wary = torch.maximum(log_ratio, ratio.own)
+        price = self.price(wary, proxy, share, p, root)  # [S, N] in units of the proxy
         per_step = back(price[:, :count], steps)
         if config.space.absorbing:  # what the absorbing state costs is paid on entering it
             per_step = per_step + back(price[:, count:], steps) * found.onward
-        kl = (share * (log_ratio + torch.exp(-log_ratio) - 1.0)).sum(1)
         stats = {
             "div/sqrt_chi2": root,
             "div/chi2_plain": (share * torch.expm1(log_ratio)).sum(1),
-            "div/chi2_overfit": ratio.own / chi2.clamp(min=LEAST**2),
+            "div/chi2_overfit": overfit,
             "div/kl": kl,
             "div/unsupported_frac": ratio.clamped,
             "div/effective_share": 1.0 / (1.0 + root.square()),
@@ -181,7 +185,8 @@ class OccupancyRegularizer(nn.Module):
             "reg/lambda": self.strength,
             "reg/penalty_share": (own * price[:, :count].abs()).sum(1) / (own * proxy.abs()).sum(1).clamp(min=1e-12),
         }
-        stats |= self.hacking(batch, proxy, own, p, root)
+        believed = (chi2 >= p.square()) & (ratio.calibration.abs() <= BELIEVED) & (overfit <= OVERFIT)
+        stats |= self.hacking(batch, proxy, own, p, root, believed)
         return per_step, stats
 
     def price(self, log_ratio: Tensor, proxy: Tensor, share: Tensor, p: Tensor, root: Tensor) -> Tensor:
@@ -192,15 +197,22 @@ class OccupancyRegularizer(nn.Module):
             paid = torch.zeros_like(log_ratio)
             paid[:, : proxy.shape[1]] = proxy
             x = (paid - self.proxy_mean) / self.proxy_sd
-            gain = maxmin_reward(x, log_ratio, p.unsqueeze(1), root.unsqueeze(1), r)
+            apart_from_p = torch.maximum(root, (1.0 + SEEN) * p.abs())  # C^2 - p^2 is divided by
+            gain = maxmin_reward(x, log_ratio, p.unsqueeze(1), apart_from_p.unsqueeze(1), r)
             return paid - self.proxy_sd * gain
         if config.kind not in ON_OCCUPANCY:
             return torch.zeros_like(log_ratio)
         return self.strength.unsqueeze(1) * penalty(config.kind, log_ratio, root.unsqueeze(1))  # type: ignore[arg-type]
 
-    def hacking(self, batch: Transitions, proxy: Tensor, own: Tensor, p: Tensor, root: Tensor) -> dict[str, Tensor]:
-        """The monitors of reward hacking, [S] each."""
-        kappa = (p / root).clamp(-1.0, 1.0)
+    def hacking(
+        self, batch: Transitions, proxy: Tensor, own: Tensor, p: Tensor, root: Tensor, believed: Tensor
+    ) -> dict[str, Tensor]:
+        """The monitors of reward hacking, [S] each.
+
+        A bad estimate certifies nothing: where it is not `believed` neither kappa nor a bound is above 0. Otherwise the
+        worst one, a chi^2 below p^2 that is raised to it, would mean kappa = 1, the best of certificates.
+        """
+        kappa = cautious((p / root).clamp(-1.0, 1.0), believed)
         found = {"hack/J_proxy": (own * proxy).sum(1), "hack/kappa": kappa}
         lost = torch.zeros_like(kappa)
         if self.r is not None and self.r > 0.0:
@@ -209,8 +221,8 @@ class OccupancyRegularizer(nn.Module):
             found |= {
                 "hack/kappa_required": torch.full_like(kappa, needed),
                 "hack/certificate": kappa - needed,
-                "hack/bound_A": bound_a(p, root, r).float(),
-                "hack/bound_T": bound_t(p, root, r).float(),
+                "hack/bound_A": cautious(bound_a(p, root, r), believed),
+                "hack/bound_T": cautious(bound_t(p, root, r), believed),
             }
             lost = (kappa < needed).float()
         found["hack/alarm_certificate"] = lost
@@ -228,6 +240,11 @@ class OccupancyRegularizer(nn.Module):
                     "hack/alarm_corr_drop": (drop > 0.3).float(),
                 }
         return found
+
+
+def cautious(bound: Tensor, believed: Tensor) -> Tensor:
+    """A bound, or kappa, but no promise of a gain from an estimate that cannot be right."""
+    return torch.where(believed, bound, bound.clamp(max=0.0)).float()
 
 
 def padded(reward: Tensor) -> Tensor:  # [K, B] -> [2 K B]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import Env
-from gymnasium.spaces import Box, flatten
+from gymnasium.spaces import Box, Discrete, flatten
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
@@ -27,12 +27,14 @@ from rlcore.training.sources import Source
 class GymSource(Source[Transitions]):
     """One-step rows [N, ...] from an environment, or a vector of them, with box spaces; no row joins two episodes.
 
-    `next_obs` is the true next observation, the discount exp(-discount_rate dt) (1 - terminated), and `extras["last"]`
-    marks the last step of an episode. In NEXT_STEP the dead row after each end is dropped, so N varies; the other modes
-    waste nothing. Actions go in as the policy gives them: wrap the environments in `ClipAction` where they ask for it.
-    Observations in dictionaries and tuples of boxes are flattened as by `FlattenObservation`. The inside of a foreign
-    environment cannot be saved: after a resume, its episodes begin anew. `true_reward` names an info key whose numbers
-    become `extras["true_reward"]`; `interop.true_reward` wraps environments that have a function instead.
+    `next_obs` is the true next observation, the discount exp(-discount_rate dt) (1 - terminated), `extras["last"]`
+    marks the last step of an episode and `extras["t"]` is the time since it began [s]. Where an action is one of m
+    choices, policies give a score for each, of which the largest is taken. In NEXT_STEP the dead row after each end is
+    dropped, so N varies; the other modes waste nothing. Actions go in as the policy gives them: wrap the environments
+    in `ClipAction` where they ask for it. Observations in dictionaries and tuples of boxes are flattened as by
+    `FlattenObservation`. The inside of a foreign environment cannot be saved: after a resume, its episodes begin anew.
+    `true_reward` names an info key whose numbers become `extras["true_reward"]`; `interop.true_reward` wraps
+    environments that have a function instead.
     """
 
     def __init__(
@@ -55,8 +57,8 @@ class GymSource(Source[Transitions]):
         check_not_negative("discount_rate", discount_rate, "1/s")
         self.space, actions = envs.single_observation_space, envs.single_action_space
         size(self.space, "the observation space")
-        if not isinstance(actions, Box):
-            raise ConfigError(f"the action space must be a Box, got {actions}; use a wrapper")
+        if not isinstance(actions, Box | Discrete):
+            raise ConfigError(f"the action space must be a Box or Discrete, got {actions}; use a wrapper")
         if min(steps_per_call, hold) < 1:
             raise ConfigError(f"steps_per_call and hold must be at least 1, got {steps_per_call} and {hold}")
         self.envs, self.dt, self.discount_rate, self.seed = envs, dt, discount_rate, seed
@@ -71,6 +73,7 @@ class GymSource(Source[Transitions]):
         seed = self.seed if self.calls == 0 else derive_seed(self.seed, f"resume/{self.calls}") % 2**31
         self.obs = self.tensor(flat(self.space, self.envs.reset(seed=seed)[0]))
         self.over = np.zeros(self.envs.num_envs, dtype=bool)  # rows whose last step ended an episode
+        self.age = torch.zeros(self.envs.num_envs, dtype=torch.float64, device=self.device)  # steps of their episodes
 
     def next(self, policy: Policy) -> Transitions:
         parts: list[Transitions] = []
@@ -93,9 +96,7 @@ class GymSource(Source[Transitions]):
             draw = self.calls // self.hold
             noise = step_noise(self.seed, self.row, Stream.ACTION, draw, 1, policy.noise_dim, self.dtype)[0]
         action = policy.act(self.obs, noise=noise)
-        box = self.envs.single_action_space
-        given = action.cpu().numpy().astype(box.dtype).reshape(-1, *(box.shape or ()))
-        seen, reward, terminated, truncated, info = self.envs.step(given)
+        seen, reward, terminated, truncated, info = self.envs.step(self.given(action))
         after = flat(self.space, seen)
         keep = torch.from_numpy(~self.over).to(self.device)  # a row that was over is a reset now, not a transition
         true_next = np.array(after, copy=True)
@@ -107,7 +108,7 @@ class GymSource(Source[Transitions]):
             ]  # objects, or rows of an array
             true_next[last] = np.stack(finals)
         alive = 1.0 - self.tensor(terminated)
-        extras = {"last": torch.tensor(last, device=self.device)}
+        extras = {"last": torch.tensor(last, device=self.device), "t": self.dt * self.age}
         if self.true_key is not None:
             ended = info.get("final_info", {}) if self.mode is AutoresetMode.SAME_STEP and last.any() else {}
             found = np.zeros(len(last)) if self.over.all() else true_rewards(self.true_key, last, info, ended)
@@ -121,9 +122,19 @@ class GymSource(Source[Transitions]):
             dt=torch.full_like(alive, self.dt),
             extras=extras,
         )[keep]
+        self.age = torch.where(extras["last"] | ~keep, 0.0, self.age + 1.0)
         self.over = np.zeros_like(last) if self.mode is AutoresetMode.SAME_STEP else last
         self.obs, self.calls = self.tensor(after), self.calls + 1
         return batch
+
+    def given(self, action: Tensor) -> NDArray[Any]:  # [N, m] -> what the environments take
+        """Actions in their shape and type; of scores, the number of the largest."""
+        space = self.envs.single_action_space
+        if isinstance(space, Discrete):
+            chosen: NDArray[Any] = action.argmax(1).cpu().numpy().astype(space.dtype) + space.start
+            return chosen
+        found: NDArray[Any] = action.cpu().numpy().astype(space.dtype).reshape(-1, *(space.shape or ()))
+        return found
 
     def tensor(self, value: Any) -> Tensor:
         """A copy: some vector environments use one array again and again."""

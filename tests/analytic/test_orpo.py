@@ -23,6 +23,7 @@ from rlcore.agents.orpo import (
 )
 from rlcore.agents.orpo.alarm import HackingAlarm
 from rlcore.agents.orpo.base_data import occupied
+from rlcore.agents.orpo.ratio import Ratio, divergences
 from rlcore.agents.orpo.regularizer import back, pearson
 from rlcore.data import Transitions
 from rlcore.envs import make
@@ -132,9 +133,50 @@ def test_the_price_of_sqrt_chi2_is_that_of_the_ratio() -> None:
     fit = part.networks.fit
     part.networks.fit = lambda *a: seen.append(fit(*a)) or seen[-1]  # type: ignore[func-returns-value, method-assign]
     price, stats = part.fit(rows(8, seed=3))
-    expected = 0.3 * seen[0].log_ratio.exp() / stats["div/sqrt_chi2"]
+    wary = torch.maximum(seen[0].log_ratio, seen[0].own)  # what one fold alone has seen must not go unpaid
+    expected = 0.3 * wary.exp() / stats["div/sqrt_chi2"]
     torch.testing.assert_close(price, back(expected, 4))
     assert float(stats["div/sqrt_chi2"]) >= abs(float(stats["hack/kappa"]) * float(stats["div/sqrt_chi2"])) - 1e-6
+
+
+def test_divergences_of_known_ratios_and_a_row_that_is_rare_under_mu() -> None:
+    for shift in (0.3, 1.0):
+        x = shift + torch.randn(1, 200_000, generator=torch.Generator().manual_seed(2))
+        log_ratio, share = shift * x - 0.5 * shift**2, torch.full_like(x, 1.0 / x.numel())
+        chi2, kl = (float(value) for value in divergences(log_ratio, share))
+        assert chi2 == pytest.approx(math.expm1(shift**2), rel=0.03)
+        assert kl == pytest.approx(0.5 * shift**2, abs=0.02)
+    log_ratio = torch.zeros(1, 1000)
+    log_ratio[0, 0] = -9.0  # a network that is sure of what it has not seen: 1/L is 8000, E_mu[1/L] - 1 is 8
+    chi2, kl = divergences(log_ratio, torch.full_like(log_ratio, 1e-3))
+    assert float(chi2) == pytest.approx(0.01, abs=0.002)
+    assert float(kl) == pytest.approx(0.0, abs=0.002)
+
+
+def test_a_bad_estimate_certifies_nothing() -> None:
+    """A proxy far above the reference's beside ratios of 1: p is large and chi^2 is not, which cannot be."""
+    batch = rows(8)
+    part = regularizer(batch, strength=Constant(0.3), r=0.99)
+    better = rows(8, seed=3)
+    better = better.replace(reward=better.reward + 5.0)
+    flat = torch.zeros(1, 32)
+
+    def estimate(log_ratio: Tensor, own: Tensor, off: float) -> dict[str, Tensor]:
+        none = torch.zeros(1)
+        part.networks.fit = lambda *a: Ratio(log_ratio, none + off, none, none, none[0], own)  # type: ignore[method-assign]
+        return part.fit(better)[1]
+
+    gain = float(estimate(flat, flat, 0.0)["div/sqrt_chi2"])  # C is raised to |p|
+    wide = torch.full((1, 32), math.log(1.0 + gain**2 * 1.01))  # chi^2 just above p^2
+    for log_ratio, own, off in ((flat, flat, 0.0), (wide, wide, 0.3), (wide, wide + 0.5, 0.0)):
+        stats = estimate(log_ratio, own, off)
+        assert float(stats["hack/kappa"]) == float(stats["hack/bound_A"]) == float(stats["hack/bound_T"]) == 0.0
+        assert float(stats["hack/certificate"]) < 0.0
+        assert float(stats["hack/alarm_certificate"]) == 1.0
+    sound = estimate(wide, wide, 0.1)
+    assert float(sound["hack/certificate"]) > 0.0
+    assert float(sound["hack/bound_A"]) > 0.0
+    assert float(sound["hack/alarm_certificate"]) == 0.0
 
 
 def test_runs_side_by_side_keep_their_rows() -> None:

@@ -92,10 +92,32 @@ def test_noisy_policies_are_repeatable_and_a_resume_starts_new_episodes(toy):
     assert not torch.equal(three.next(policy).obs, first.obs)
 
 
-def test_only_box_spaces():
-    envs = SyncVectorEnv([lambda: gymnasium.make("CartPole-v1")])
-    with pytest.raises(ConfigError, match="action space must be a Box"):
-        GymSource(envs, dt=0.02, discount_rate=0.0, seed=0)
+def test_choices_are_the_largest_scores_and_other_spaces_are_refused():
+    envs = SyncVectorEnv([lambda: gymnasium.make("CartPole-v1")], autoreset_mode=AutoresetMode.SAME_STEP)
+    source = GymSource(envs, dt=0.02, discount_rate=0.0, seed=0, steps_per_call=4)
+    for push, sign in ((0, -1.0), (1, 1.0)):  # left and right
+        scores = torch.nn.functional.one_hot(torch.tensor([push]), 2).float()
+        rows = source.next(Feedback(lambda obs, scores=scores: scores.expand(len(obs), 2)))
+        assert bool((sign * (rows.next_obs[:, 1] - rows.obs[:, 1]) > 0.0).all())
+        assert torch.equal(rows.action, scores.expand(4, 2))
+    switches = gymnasium.make("CartPole-v1")
+    switches.action_space = gymnasium.spaces.MultiBinary(3)
+    with pytest.raises(ConfigError, match="action space must be a Box or Discrete"):
+        GymSource(SyncVectorEnv([lambda: switches]), dt=0.02, discount_rate=0.0, seed=0)
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_rows_know_the_time_in_their_episode(toy, mode):
+    source = GymSource(native(toy(wall=0.8, horizon=0.4), 5, mode), dt=0.1, discount_rate=0.5, seed=3)
+    age = torch.zeros(5)
+    for _ in range(20):
+        over = torch.from_numpy(source.over.copy())
+        alive = ~over if mode is AutoresetMode.NEXT_STEP else torch.ones_like(over)
+        rows = source.next(Feedback(lambda obs: 2.0 * obs))
+        torch.testing.assert_close(rows.extras["t"], 0.1 * age[alive].double())
+        age[~alive] = 0.0
+        age[alive] = torch.where(rows.extras["last"], 0.0, age[alive] + 1.0)
+    assert bool((age >= 0.0).all())
 
 
 def test_rows_in_a_row_follow_each_other_and_noise_is_held(toy):

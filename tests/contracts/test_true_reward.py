@@ -7,10 +7,12 @@ import torch
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from rlcore.agents.orpo import PpoConfig, RatioConfig, RegularizerConfig, orpo
 from rlcore.errors import DataError
-from rlcore.interop.gym_source import GymSource
+from rlcore.interop.gym_source import GymPathSource, GymSource
 from rlcore.interop.true_reward import WithTrueReward
 from rlcore.simulation import Feedback
+from rlcore.simulation.environment import ControlSpec
 
 STILL = Feedback(lambda obs: torch.zeros(len(obs), 1))
 
@@ -53,3 +55,25 @@ def test_a_missing_true_reward_is_one_line():
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="WithTrueReward"):
         GymSource(Count(), dt=1.0, discount_rate=0.0, seed=0, true_reward="true").next(STILL)
+
+
+def cart():
+    """The cart's pole as ever, its true reward less for a cart that is off the middle."""
+    return WithTrueReward(gymnasium.make("CartPole-v1"), lambda obs, action, reward, info: reward - abs(float(obs[0])))
+
+
+def test_orpo_trains_on_an_environment_of_gymnasium_from_end_to_end():
+    def source(seed):
+        envs = SyncVectorEnv([cart] * 4, autoreset_mode=AutoresetMode.SAME_STEP)
+        settings = {"dt": 0.02, "discount_rate": 0.5, "steps_per_call": 60, "true_reward": "true_reward"}
+        return GymPathSource(GymSource(envs, seed=seed, **settings))
+
+    spec = ControlSpec("CartPole-v1", 4, 2, 0, dt=0.02, horizon=10.0, discount_rate=0.5, discrete=True)
+    balance = Feedback(lambda obs: torch.stack([-obs[:, 2] - 0.3 * obs[:, 3], obs[:, 2] + 0.3 * obs[:, 3]], 1))
+    base = source(1).next(balance).replace(reward=torch.randn(60, 4, generator=torch.Generator().manual_seed(0)))
+    small = RegularizerConfig(r=0.9, ratio=RatioConfig(steps=2, rounds=1))
+    agent = orpo(spec, base, small, PpoConfig(epochs=1, minibatch=60))
+    rows = source(2)
+    metrics = [agent.update(rows.next(agent)) for _ in range(2)][-1]
+    assert metrics["hack/J_true"] <= metrics["hack/J_proxy"] + 1e-6
+    assert all(bool(torch.isfinite(value).all()) for value in metrics.values())
