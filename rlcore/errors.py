@@ -42,6 +42,10 @@ class DeviceError(RlcoreError, RuntimeError):
     """The device asked for is not there."""
 
 
+class ProcessError(RlcoreError, RuntimeError):
+    """Processes that should work together do not: one was lost, differs, or cannot be reached."""
+
+
 class UnknownNameError(RlcoreError, LookupError):
     """A name that nothing is registered under."""
 

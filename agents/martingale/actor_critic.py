@@ -36,6 +36,7 @@ from rlcore.data import Transitions
 from rlcore.errors import ConfigError
 from rlcore.functional.martingale import increment, log_decay
 from rlcore.nn.gaussian import Gaussian
+from rlcore.parallel import world
 from rlcore.training.agent import Agent, Metrics
 
 
@@ -134,7 +135,7 @@ class ActorCritic(Agent[Transitions]):
         climb(self.optimizers["critic"], (value * delta).sum() / seconds, step, math.inf)
         climb(self.optimizers["actor"], climbed.sum() / seconds, step, config.gradient_clip)
         if not config.discount_rate:
-            self.average_reward += config.average_rate * step * delta.sum() / seconds
+            self.average_reward += config.average_rate * step * world().mean(delta.sum()) / seconds
         self.elapsed += config.update_interval
         return {
             "train/residual_mean": delta.mean(),

@@ -31,6 +31,7 @@ from rlcore.agents.martingale.online import (
 from rlcore.checks import check_not_negative, check_positive
 from rlcore.data import Transitions
 from rlcore.functional.martingale import increment, log_decay
+from rlcore.parallel import world
 from rlcore.training.agent import Agent, Metrics
 
 
@@ -154,7 +155,7 @@ class BigQSarsa(Agent[Transitions]):
         step = config.update_interval * decay  # s
         climb(self.optimizers["sarsa"], (q * delta).sum() / seconds, step, config.gradient_clip)
         if not config.discount_rate:
-            self.average_reward += config.value_rate * step * delta.sum() / seconds
+            self.average_reward += config.value_rate * step * world().mean(delta.sum()) / seconds
         self.elapsed += config.update_interval
         return {
             "train/residual_mean": delta.mean(),

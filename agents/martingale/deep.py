@@ -34,6 +34,7 @@ from rlcore.errors import ShapeError
 from rlcore.nn.mlp import Mlp, Scalar
 from rlcore.nn.normalised_q import NormalisedQ
 from rlcore.nn.squashed import Actor, SquashedFeedback, SquashedGaussian
+from rlcore.parallel import world
 from rlcore.simulation.environment import ControlSpec
 from rlcore.training.agent import Agent, Metrics
 from rlcore.training.windows import node_integral
@@ -111,7 +112,7 @@ class DeepActorCritic(Agent[Transitions]):
             reached = batch.reward - running + batch.discount * self.target(batch.next_obs)
         value, q = self.value(batch.obs), self.q(batch.obs, batch.action, cloud, config.temperature)
         delta = (reached - value).detach()
-        seconds = batch.dt.sum()
+        seconds = world().mean(batch.dt.sum())
         check_alive("replay actor-critic", delta, seconds, self.elapsed, lambda: "lower critic_rate or actor_rate")
         decay = 1.0 / (1.0 + (float(self.elapsed) / config.decay_time) ** 2) if config.decay_time else 1.0
         step = config.update_interval * decay  # s

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from rlcore.errors import ConfigError, NumericsError
+from rlcore.parallel import world
 
 EXPLODED = 1e8  # mean size of the residual, reward per second: beyond it nothing is learned
 RUNAWAY = 100.0  # size of a state, in its own units, beyond which instability is thought of
@@ -46,20 +47,22 @@ def climb(optimizer: Optimizer, objective: Tensor, seconds_per_step: float, grad
         group["lr"] = group["rate"] * seconds_per_step
     optimizer.zero_grad()
     (-objective).backward()  # type: ignore[no-untyped-call]
+    own = (p for group in optimizer.param_groups for p in group["params"])
+    world().average_([p.grad for p in own if p.grad is not None])
     if gradient_clip < math.inf:
         nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], gradient_clip)
     optimizer.step()
 
 
 def seconds_of(dt: Tensor) -> Tensor:  # [*] s -> [] s
-    """The physical time of a batch; raises unless every row has some."""
+    """The physical time of a batch, or of a mean share of it; raises unless every row has some."""
     if not bool((dt > 0).all()):
         index = (~(dt > 0)).nonzero()[0].tolist()
         raise NumericsError(
             f"time stamps must grow: every row needs dt > 0, got {float(dt[tuple(index)]):g} s at index {index}; "
             "drop repeated rows and sort by time"
         )
-    return dt.sum()
+    return world().mean(dt.sum())
 
 
 def unbounded(obs: Tensor, discount_rate: float) -> str | None:
@@ -75,7 +78,7 @@ def unbounded(obs: Tensor, discount_rate: float) -> str | None:
 
 def check_alive(name: str, delta: Tensor, seconds: Tensor, elapsed: Tensor | None, why: Callable[[], str]) -> None:
     """Raise a `NumericsError` when the residuals are no longer numbers, or are beyond all bounds."""
-    size = float(delta.abs().sum() / seconds)
+    size = float(world().mean(delta.abs().sum()) / seconds)
     if not size < EXPLODED:
         after = "" if elapsed is None else f" after {float(elapsed):.6g} s per path"
         raise NumericsError(

@@ -38,6 +38,7 @@ from rlcore.errors import ConfigError
 from rlcore.functional.martingale import increment, log_decay
 from rlcore.nn.gradients import per_sample_gradient
 from rlcore.nn.quadratic_q import BoxQuadraticQ, QuadraticQ, check_normalised, normalised_by_construction
+from rlcore.parallel import world
 from rlcore.training.agent import Agent, Metrics
 
 Weight = Callable[[Tensor, Tensor], Tensor]  # [*, d], [*, m] -> [*]
@@ -150,7 +151,7 @@ class QLearning(Agent[Transitions]):
         weighted = weight * delta
         climb(self.optimizers["martingale"], (tests * weighted).sum() / seconds, step, config.gradient_clip)
         if not config.discount_rate:
-            self.average_reward += config.value_rate * step * weighted.sum() / seconds
+            self.average_reward += config.value_rate * step * world().mean(weighted.sum()) / seconds
         if self.target is not None:
             follow = 1.0 - math.exp(-config.update_interval / config.target_time)
             with torch.no_grad():

@@ -21,6 +21,7 @@ from rlcore.data import Transitions
 from rlcore.errors import ConfigError
 from rlcore.nn.actor_critic import TWO_OF_64, ActorCritic, Memory
 from rlcore.nn.ensemble import Layers
+from rlcore.parallel import world
 from rlcore.simulation.environment import ControlSpec
 from rlcore.training.agent import Agent, Metrics
 
@@ -49,6 +50,7 @@ class Orpo(Agent[Transitions]):
 
     def update(self, batch: Transitions) -> Metrics:
         check_rows(batch)
+        batch = batch.map(lambda x: world().whole(x, 1))  # an occupancy is that of all rows
         regularizer, reference = self.regularizer, None
         price, stats = regularizer.fit(batch)
         metrics = {name: value.mean() for name, value in stats.items()}
@@ -60,7 +62,10 @@ class Orpo(Agent[Transitions]):
         shaped = batch.replace(reward=batch.reward - price.to(batch.reward.dtype))
         pull = regularizer.action_divergence is not None
         found = self.proximal.improve(
-            shaped, reference=reference if pull else None, pull=regularizer.strength if pull else 0.0
+            shaped,
+            reference=reference if pull else None,
+            pull=regularizer.strength if pull else 0.0,
+            shared=False,
         )
         return found | metrics | {"rollout/reward": batch.reward.mean()}
 

@@ -23,6 +23,7 @@ from rlcore.functional.returns import traced_sum
 from rlcore.nn.actor_critic import ActorCritic
 from rlcore.nn.flat_adam import FlatAdam
 from rlcore.nn.random_stream import RandomStream
+from rlcore.parallel import world
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,18 @@ class Proximal(nn.Module):
 
     @torch.no_grad()
     def improve(
-        self, batch: Transitions, *, reference: Tensor | None = None, pull: float | Tensor = 0.0
+        self,
+        batch: Transitions,
+        *,
+        reference: Tensor | None = None,
+        pull: float | Tensor = 0.0,
+        shared: bool = True,
     ) -> dict[str, Tensor]:
-        """Epochs of gradient steps on consecutive rows [K, B]; `reference` are laws [K, B, P] to be drawn to."""
+        """Epochs of gradient steps on consecutive rows [K, B]; `reference` are laws [K, B, P] to be drawn to.
+
+        Among several processes the rows are a `shared` batch's, or else all have the whole of it. The columns are
+        exchanged once, after which every minibatch is the one that a single process would take, each doing its share.
+        """
         config, networks = self.config, self.networks
         check_rows(batch)
         rows = batch.to(dtype=torch.float32)
@@ -151,18 +161,22 @@ class Proximal(nn.Module):
         value = split(view.value, steps)
         delta = reward + discount * split(networks.look(merged(after)).value, steps) - value
         advantage = traced_sum(delta, discount, dt, last, config.trace_time)
-        target = advantage + value
         old_log = split(self.head.log_prob(view.law, merged(action)), steps)
-        spread = advantage.std((0, 2), keepdim=True)
-        scaled = (advantage - advantage.mean((0, 2), keepdim=True)) / (spread + 1e-8)
-        columns = [obs, last, action, scaled, target, old_log, value]
+        columns = [obs, last, action, advantage, old_log, value]
         if reference is not None:
             columns.append(apart(reference.float(), networks.seeds))
+        if shared:
+            columns = [world().whole(x, 2) for x in columns]
+        obs, last, action, advantage, old_log, value, *laws = columns
+        target = advantage + value
+        spread = advantage.std((0, 2), keepdim=True)
+        scaled = (advantage - advantage.mean((0, 2), keepdim=True)) / (spread + 1e-8)
+        columns = [obs, last, action, scaled, target, old_log, value, *laws]
         length = config.sequence if networks.memory_dim else 1
         columns = [segments(x, length) for x in columns]  # [L, S, N, ...]
         scaled_pull = pull / (spread[0, :, 0] + 1e-8)  # in the units of the reward, as advantages are divided
         seen = self.descend(columns, length, scaled_pull)
-        self.gathered += reward[:, 0].numel()
+        self.gathered += value[:, 0].numel()
         names = ("kl", "surrogate", "value_loss", "entropy", "clipped")
         found = {f"train/{name}": x.mean() for name, x in zip(names, seen[:-1], strict=True)}
         unexplained = (target - value).var((0, 2)) / (target.var((0, 2)) + 1e-8)
@@ -174,21 +188,23 @@ class Proximal(nn.Module):
 
     def descend(self, columns: list[Tensor], length: int, pull: Tensor) -> list[Tensor]:
         """The gradient steps; means over those taken of what the loss shows, and the share that was taken, [S] each."""
-        config, count = self.config, columns[0].shape[2]
+        config, count, here = self.config, columns[0].shape[2], world()
         device = columns[0].device
         size = min(max(1, config.minibatch // length), count)
-        share = (self.gathered / config.anneal_steps).clamp(max=1.0)
-        rate = annealed(config.rate, config.rate_final, share)
-        entropy = annealed(config.entropy, config.entropy_final, share)
+        share, whole = here.share(size, "the rows of a minibatch"), count - count % size
+        done = (self.gathered / config.anneal_steps).clamp(max=1.0)
+        rate = annealed(config.rate, config.rate_final, done)
+        entropy = annealed(config.entropy, config.entropy_final, done)
         active = torch.ones(self.networks.seeds, device=device)
         limit = 1.5 * config.target_kl
         flat, taken = self.adam.flat(), torch.zeros_like(active)
         sums: list[Tensor] = []
         for _ in range(config.epochs):
             order = torch.randperm(count, generator=self.stream.on(device), device=device)
-            shuffled = [x.index_select(2, order) for x in columns]
-            for first in range(0, count - size + 1, size):
-                part = [x.narrow(2, first, size).contiguous() for x in shuffled]
+            mine = here.own(order[:whole].view(-1, size), 1).flatten()
+            shuffled = [x.index_select(2, mine) for x in columns]
+            for first in range(0, len(mine), share):
+                part = [x.narrow(2, first, share).contiguous() for x in shuffled]
                 extra = (part[7], pull) if len(part) > 7 else ()
                 given = (*part[:7], entropy, *extra)
                 active, _, *seen = self.adam.step(flat, rate, config.gradient_clip, active, limit, *given)

@@ -26,6 +26,7 @@ from rlcore.errors import ConfigError
 from rlcore.nn.ensemble import Ensemble, Layers
 from rlcore.nn.flat_adam import FlatAdam
 from rlcore.nn.random_stream import RandomStream
+from rlcore.parallel import world
 
 RatioLoss = Literal["classifier", "nwj", "kliep"]
 CHECKED = 4096
@@ -139,6 +140,10 @@ class RatioNetworks(nn.Module):
         seen = base[torch.multinomial(theirs, CHECKED, True, generator=generator)]
         held_out, seen = (x.repeat(self.seeds, 1, 1) for x in (held_out, seen))  # fold f is checked on the other one
         rounds = 0
+
+        def part(x: Tensor) -> Tensor:  # KLIEP takes the logarithm of a mean, which is no mean over shares
+            return x if config.loss == "kliep" else world().own(x, 1)
+
         for _ in range(config.rounds):
             drawn = torch.multinomial(chances, size, True, generator=generator)  # [G, steps rows]
             of_run = torch.arange(self.seeds, device=rows.device).repeat_interleave(folds).unsqueeze(1)
@@ -152,8 +157,8 @@ class RatioNetworks(nn.Module):
                     config.gradient_clip,
                     active,
                     math.inf,
-                    ours[:, k].contiguous(),
-                    other[:, k].contiguous(),
+                    part(ours[:, k]).contiguous(),
+                    part(other[:, k]).contiguous(),
                 )
             rounds += 1
             self.adam.store(flat)

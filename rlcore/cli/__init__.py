@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -63,9 +64,12 @@ def answer(words: list[str]) -> int:
             return 0
         if words[0] not in VERBS:
             raise unknown_name("verb", words[0], VERBS)
-        return VERBS[words[0]](words[1:])
+        if os.environ.get("WORLD_SIZE", "1") == "1":
+            return VERBS[words[0]](words[1:])
+        return among_processes(words)
     except RlcoreError as error:
-        print(f"rlcore: error: {' '.join(str(error).split())}", file=sys.stderr)
+        where = f" in process {os.environ['RANK']}" if os.environ.get("WORLD_SIZE", "1") != "1" else ""
+        print(f"rlcore: error{where}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         return 2
     except KeyboardInterrupt as interrupt:
         print(f"rlcore: interrupted{''.join(f'; {text}' for text in interrupt.args)}", file=sys.stderr)
@@ -73,3 +77,13 @@ def answer(words: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         sys.stderr.close()
         return 0
+
+
+def among_processes(words: list[str]) -> int:
+    """One command in every process that torchrun started: `run` shares the work, the rest is for the first alone."""
+    if words[0] != "run":
+        return VERBS[words[0]](words[1:]) if os.environ.get("RANK") == "0" else 0
+    from rlcore.parallel import joined
+
+    with joined():
+        return run_command(words[1:])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlcore.cli.parser import Parser, check_output, write_output
-from rlcore.errors import CheckpointError, ConfigError, unknown_name
+from rlcore.errors import CheckpointError, ConfigError, ProcessError, unknown_name
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -52,14 +52,19 @@ def run_command(argv: Sequence[str]) -> int:
         raise unknown_name(f"preset of {experiment}", preset, module.PRESETS)
     settings = [*stored.get("settings", []), *settings]
     config = with_settings(module.PRESETS[preset], ["--help"] if wants_help else settings, f"rlcore run {experiment}")
+    from rlcore.parallel import world
+
     device = args.device or stored.get("device")
     config = with_device(config, device, experiment)
     seeds = seeds_of(args, stored)
     if folder is None:
-        folder = args.out or Path("runs") / experiment / f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
+        stamp = f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
+        folder = args.out or Path("runs") / experiment / world().from_leader(stamp)
     about = {"experiment": experiment, "preset": preset, "seeds": seeds, "device": device, "config": config}
     about["settings"] = stored.get("settings", settings)
     results = run_seeds(module, config, seeds, folder, about, resume=args.resume is not None)
+    if not world().leads:
+        return 0
     report(results, folder)
     rows = [
         {"experiment": experiment, "preset": preset, "seed": k, "result": r}
@@ -138,21 +143,29 @@ def run_seeds(
     """Run the experiment once per seed, each in its folder; finished seeds are not run again."""
     import torch
 
+    from rlcore.parallel import world
     from rlcore.seeding import derive_seed
-    from rlcore.training.recorder import RunFolder
+    from rlcore.training.replica import run_folder
 
-    whole, results = RunFolder(folder, about, resume=resume, label=about["experiment"]), []
+    whole, results = run_folder(folder, about, resume=resume, label=about["experiment"]), []
     for seed in seeds:
         with whole.child(f"seed-{seed}", seed=seed) as recorder:
             result = recorder.result
             if result is not None:
-                print(f"seed {seed} is finished; its stored result is used", file=sys.stderr)
+                if world().leads:
+                    print(f"seed {seed} is finished; its stored result is used", file=sys.stderr)
             else:
                 torch.manual_seed(derive_seed(seed, "global"))  # so that a seed does not depend on those before it
                 try:
                     result = recorder.finish(module.run(config, seed, recorder))
                 except KeyboardInterrupt:
                     raise KeyboardInterrupt(*recorder.advice(f"rlcore run --resume {folder}")) from None
+                except ProcessError as error:
+                    kept = any(folder.rglob("checkpoints/latest.pt"))
+                    remedy = (
+                        f"continue with: rlcore run --resume {folder}" if kept else "nothing was saved yet, run it anew"
+                    )
+                    raise ProcessError(f"{error}; {remedy} (with any number of processes)") from error
             results.append(result)
     return results
 

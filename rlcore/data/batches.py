@@ -7,7 +7,7 @@ Letters: K steps, B paths, N rows; a leading [*] is [N] or [K, B].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
@@ -73,6 +73,14 @@ class Transitions(TensorBatch):
         """Rows [N] of these numbers, int64 [...] -> [...]; a third of the time of `rows[index]` on a CPU."""
         flat = index.flatten()
         return self.map(lambda x: x.index_select(0, flat).view(*index.shape, *x.shape[1:]))
+
+
+def side_by_side(parts: Sequence[Transitions], dim: int) -> Transitions:
+    """Batches as one, along a dimension that they lead with."""
+    names = ("obs", "action", "reward", "discount", "next_obs", "dt")
+    columns = {name: torch.cat([getattr(part, name) for part in parts], dim) for name in names}
+    extras = {name: torch.cat([part.extras[name] for part in parts], dim) for name in parts[0].extras}
+    return Transitions(**columns, extras=extras)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from rlcore.data.batches import Transitions
+from rlcore.data.batches import Transitions, side_by_side
 from rlcore.errors import CheckpointError, ConfigError, ShapeError
+from rlcore.parallel import world
 
 
 class Replay(Protocol):
@@ -18,13 +20,15 @@ class Replay(Protocol):
     def sample(self, rows: int, *, generator: torch.Generator) -> Transitions: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any], /) -> None: ...
+    def load_shares(self, states: Sequence[dict[str, Any]], /) -> None: ...
 
 
 class ReplayBuffer:
     """Keeps the newest `capacity` rows and draws from them uniformly with replacement.
 
     Storage is allocated at the first `add`, in the shapes and dtypes of its rows. With several `seeds`, independent
-    runs share the ring: row i of all ever added belongs to seed i mod S, and each draws from its own.
+    runs share the ring: row i of all ever added belongs to seed i mod S, and each draws from its own. Several processes
+    have a ring each, of their share of the capacity.
     """
 
     def __init__(self, capacity: int, device: torch.device | str = "cpu", *, seeds: int = 1) -> None:
@@ -32,7 +36,7 @@ class ReplayBuffer:
             raise ConfigError(f"capacity must be at least 1 row, and seeds 1, got {capacity} and {seeds}")
         if capacity % seeds:
             raise ConfigError(f"capacity must be a multiple of the {seeds} seeds, got {capacity} rows")
-        self.capacity, self.seeds = capacity, seeds
+        self.capacity, self.seeds = -(-capacity // (seeds * world().size)) * seeds, seeds
         self.device = torch.device(device)
         self.rows: Transitions | None = None
         self.cursor = 0  # where the next row goes
@@ -96,3 +100,18 @@ class ReplayBuffer:
                 return full
 
             self.rows = saved.map(grow)
+
+    def load_shares(self, states: Sequence[dict[str, Any]]) -> None:
+        """This process's share of the rings that another number of processes saved; ages stay in order."""
+        self.cursor, self.size, self.rows = 0, 0, None
+        parts = []
+        for state in states:
+            if state["rows"]:
+                order = (torch.arange(state["size"]) + state["cursor"]) % state["size"]  # oldest first
+                rows = Transitions(**state["rows"]).take(order)
+                parts.append(rows.map(lambda x: x.unflatten(0, (-1, 1, self.seeds))))  # type: ignore[no-untyped-call]
+        if not parts:
+            return
+        every = side_by_side(parts, 1).map(lambda x: x.flatten(0, 1))  # [G, S, ...] one row of every seed at a time
+        here, groups = world(), sum(part.reward.shape[0] for part in parts)
+        self.add(every[slice(groups % here.size + here.rank, None, here.size)].flatten())  # all get as many

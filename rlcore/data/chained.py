@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rlcore.data.batches import Transitions
+from rlcore.data.batches import Transitions, side_by_side
 from rlcore.errors import CheckpointError, ConfigError, ShapeError
+from rlcore.parallel import world
 
 FIELDS = ("obs", "action", "reward", "discount", "dt")
 
@@ -29,7 +32,8 @@ class ChainedReplay:
                 f"capacity must be a multiple of the paths, at least twice, and the paths one of the seeds, got "
                 f"{capacity} rows, {paths} paths and {seeds} seeds"
             )
-        self.capacity, self.paths, self.seeds, self.device = capacity, paths, seeds, torch.device(device)
+        own = world().share(paths, "the paths of a replay buffer")
+        self.capacity, self.paths, self.seeds, self.device = capacity // paths * own, own, seeds, torch.device(device)
         self.columns: dict[str, Tensor] = {}  # each [capacity, ...]
         self.extras: dict[str, Tensor] = {}
         self.slot = torch.full((capacity,), -1, dtype=torch.int32, device=self.device)  # of the kept next obs, or -1
@@ -154,3 +158,18 @@ class ChainedReplay:
         self.columns = {name: grow(value) for name, value in state["columns"].items()}
         self.extras = {name: grow(value) for name, value in state["extras"].items()}
         self.slot, self.kept, self.free = grow(state["slot"], -1), state["kept"].to(self.device), list(state["free"])
+
+    def load_shares(self, states: Sequence[dict[str, Any]]) -> None:
+        """This process's paths of those that another number of processes saved."""
+        parts = []
+        for state in states:
+            twin = copy.copy(self)
+            twin.capacity, twin.paths = state["shape"]
+            twin.load_state_dict(state)
+            if twin.size:
+                order = (torch.arange(twin.size, device=self.device) + twin.cursor) % twin.size  # oldest first
+                parts.append(twin.rows(order).map(lambda x, n=twin.paths: x.unflatten(0, (-1, n))))  # type: ignore[misc]
+        self.cursor, self.size, self.columns, self.free = 0, 0, {}, []
+        self.slot = torch.full((self.capacity,), -1, dtype=torch.int32, device=self.device)
+        if parts:
+            self.add(side_by_side(parts, 1).map(lambda x: world().own(x, 1)).flatten())

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from rlcore.errors import ShapeError
+from rlcore.parallel import world
 
 B1, B2, EPS = 0.9, 0.999, 1e-8
 Loss = Callable[..., tuple[Tensor, tuple[Tensor, ...]]]
@@ -26,7 +27,8 @@ Loss = Callable[..., tuple[Tensor, tuple[Tensor, ...]]]
 class FlatAdam(nn.Module):
     """Adam's moments for a module whose parameters lead with [S, ...] or [S k, ...], run by run.
 
-    `loss` names a method of the module from tensors to ([S] losses, other tensors worth seeing).
+    `loss` names a method of the module from tensors to ([S] losses, other tensors [S] worth seeing). Among several
+    processes all of these and the gradient are means over the processes.
     """
 
     mean: Tensor  # [S, P]
@@ -35,6 +37,7 @@ class FlatAdam(nn.Module):
 
     def __init__(self, module: nn.Module, loss: str, seeds: int, *, compiled: bool = False) -> None:
         super().__init__()
+        self.world = world()
         self.names = [name for name, _ in module.named_parameters()]
         self.shapes = [p.shape for p in module.parameters()]
         for name, shape in zip(self.names, self.shapes, strict=True):
@@ -46,8 +49,13 @@ class FlatAdam(nn.Module):
             self.register_buffer(name, torch.zeros(seeds, sum(self.sizes)))
         self.register_buffer("steps", torch.zeros(seeds))
         self.step: Callable[..., tuple[Tensor, ...]] = self.take
-        if compiled:
+        self.slope: Callable[..., tuple[Tensor, ...]] = self.gradient_of
+        self.go: Callable[..., Tensor] = self.move
+        if compiled and world().alone:
             self.step = torch.compile(self.take, fullgraph=True, dynamic=False)
+        elif compiled:  # the gradient is exchanged between two graphs: none can hold what waits for other processes
+            self.slope = torch.compile(self.gradient_of, fullgraph=True, dynamic=False)
+            self.go = torch.compile(self.move, fullgraph=True, dynamic=False)
 
     @torch.no_grad()
     def flat(self) -> Tensor:  # -> [S, P]
@@ -74,16 +82,29 @@ class FlatAdam(nn.Module):
         A run whose first seen tensor [S] exceeds `limit` rests in this step and in those after it. Rows of the gradient
         longer than `clip` are shortened to it.
         """
+        gradient, losses, *seen = self.slope(flat, *args)
+        if not self.world.alone:
+            self.world.average_([gradient, losses, *seen])
+        active = self.go(flat, gradient, rate, clip, active, limit, seen[0] if seen else losses)
+        return (active, losses, *seen)
+
+    def gradient_of(self, flat: Tensor, *args: Any) -> tuple[Tensor, ...]:
+        """The gradient [S, P], the losses [S] and what else the loss shows."""
         if self.compiled:
             gradient, (_, (losses, seen)) = torch.func.grad_and_value(self.total, has_aux=True)(flat, *args)
-        else:
-            with torch.enable_grad():
-                leaf = flat.detach().requires_grad_()
-                total, (losses, seen) = self.total(leaf, *args)
-                (gradient,) = torch.autograd.grad(total, leaf)
-            losses, seen = losses.detach(), tuple(x.detach() for x in seen)
+            return (gradient, losses, *seen)
+        with torch.enable_grad():
+            leaf = flat.detach().requires_grad_()
+            total, (losses, seen) = self.total(leaf, *args)
+            (gradient,) = torch.autograd.grad(total, leaf)
+        return (gradient, losses.detach(), *(x.detach() for x in seen))
+
+    def move(
+        self, flat: Tensor, gradient: Tensor, rate: Tensor, clip: float, active: Tensor, limit: float, watched: Tensor
+    ) -> Tensor:
+        """Adam's step in place along gradients [S, P], where active [S] and `watched` [S] is within the limit."""
         if limit < math.inf:
-            active = active * (seen[0] <= limit)
+            active = active * (watched <= limit)
         move = active.unsqueeze(1)
         if clip < math.inf:
             gradient = gradient * (clip / (gradient.norm(dim=1, keepdim=True) + 1e-6)).clamp(max=1.0)
@@ -94,7 +115,7 @@ class FlatAdam(nn.Module):
         begun, begun_square = (-torch.expm1(k * math.log(b)) for b in (B1, B2))  # 1 - b^k without cancellation
         size = (self.square / begun_square).sqrt() + EPS
         flat.sub_(move * rate / begun * self.mean / size)
-        return (active, losses, *seen)
+        return active
 
     def total(self, flat: Tensor, *args: Any) -> tuple[Tensor, tuple[Tensor, tuple[Tensor, ...]]]:
         """The sum of the runs' losses, whose gradient is each run's own."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from rlcore.parallel import world
 
 
 class RandomStream(nn.Module):
@@ -23,13 +26,19 @@ class RandomStream(nn.Module):
         return self.generator
 
     def normal(self, *shape: int, like: Tensor) -> Tensor:
-        """Standard normals."""
-        return torch.randn(shape, generator=self.on(like.device), device=like.device, dtype=like.dtype)
+        """Standard normals [..., N, m]."""
+        return self._drawn(torch.randn, shape, like)
 
     def uniform(self, *shape: int, like: Tensor) -> Tensor:
-        """Uniform in [-1, 1)."""
-        drawn = torch.rand(shape, generator=self.on(like.device), device=like.device, dtype=like.dtype)
-        return drawn.mul_(2.0).sub_(1.0)
+        """Uniform in [-1, 1), [..., N, m]."""
+        return self._drawn(torch.rand, shape, like).mul_(2.0).sub_(1.0)
+
+    def _drawn(self, draw: Callable[..., Tensor], shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Among several processes, this one's rows of what one process would draw for the rows of all."""
+        here = world()
+        every = (*shape[:-2], shape[-2] * here.size, shape[-1])
+        drawn = draw(every, generator=self.on(like.device), device=like.device, dtype=like.dtype)
+        return here.own(drawn, -2).contiguous()
 
     def get_extra_state(self) -> dict[str, Any]:
         return {"device": str(self.generator.device), "state": self.generator.get_state()}

@@ -19,7 +19,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 from torch.optim import Adam, Optimizer
 
+from rlcore.parallel import world
+
 Seen = tuple[Tensor, ...]
+Named = dict[str, Tensor]
 
 
 class Loss(Protocol):
@@ -46,6 +49,7 @@ def descend(optimizer: Optimizer, loss: Tensor) -> None:
     own = [p for group in optimizer.param_groups for p in group["params"]]
     optimizer.zero_grad()
     loss.backward(inputs=own)  # type: ignore[no-untyped-call]
+    world().average_([p.grad for p in own if p.grad is not None])
     optimizer.step()
 
 
@@ -100,8 +104,20 @@ class Method(nn.Module):
         return getattr(self.owner, self.name)(*args)  # type: ignore[no-any-return]
 
 
-GRAPHS: dict[str, Callable[..., Seen]] = {}
+GRAPHS: dict[str, Callable[..., Any]] = {}
 """Compiled graphs by their keys; each keeps the owner that it was compiled for, but not what that one learns."""
+
+
+def compiled_once(method: Any, name: str | None) -> Callable[..., Any]:
+    """A method as one graph; one that is known by its name is taken again."""
+    if name is not None and name in GRAPHS:
+        return GRAPHS[name]
+    graph: Callable[..., Any] = torch.compile(
+        fresh(method), fullgraph=True, dynamic=False, options={"guard_filter_fn": of_arguments}
+    )
+    if name is not None:
+        GRAPHS[name] = graph
+    return graph
 
 
 def fresh(method: Any) -> Callable[..., Seen]:
@@ -124,7 +140,7 @@ def of_arguments(guards: Sequence[Any]) -> list[bool]:
     return [(not guard.is_global and guard.name.startswith(ARGUMENTS)) or not guard.name for guard in guards]
 
 
-ARGUMENTS = ("parameters", "slow", "fixed", "steps", "means", "squares", "corrections", "settings", "args")
+ARGUMENTS = ("parameters", "slow", "fixed", "gradient", "steps", "means", "squares", "corrections", "settings", "args")
 
 
 class FusedStep:
@@ -145,13 +161,11 @@ class FusedStep:
             self.fast = [names[id(p)] for p in following.fast.parameters()]
         moved = self.parameters.keys() | self.slow.keys()
         self.fixed = {name: p for name, p in self.method.named_parameters() if name not in moved}
-        name = repr((key, loss))
-        known = None if key is None else GRAPHS.get(name)
-        self.compiled: Callable[..., Seen] = known or torch.compile(
-            fresh(self.graph), fullgraph=True, dynamic=False, options={"guard_filter_fn": of_arguments}
-        )
-        if key is not None:
-            GRAPHS[name] = self.compiled
+        self.world = world()
+        pieces = [self.graph] if self.world.alone else [self.slope, self.move]  # no graph can wait for other processes
+        self.compiled = [
+            compiled_once(piece, None if key is None else repr((key, loss, n))) for n, piece in enumerate(pieces)
+        ]
 
     @torch.no_grad()
     def __call__(self, *args: Any) -> Seen:
@@ -163,7 +177,15 @@ class FusedStep:
         b1, b2 = group["betas"]
         after = moments[0][0] + 1.0  # k, the same for all
         corrections = (group["lr"] / (1.0 - b1**after), (1.0 - b2**after).rsqrt())
-        return self.compiled(*given, *moments, corrections, (b1, b2, group["eps"]), args)
+        rest = (*moments, corrections, (b1, b2, group["eps"]))
+        if len(self.compiled) == 1:
+            found: Seen = self.compiled[0](*given, *rest, args)
+            return found
+        slope, move = self.compiled
+        gradient, *seen = slope(*given, args)
+        self.world.average_(list(gradient.values()))
+        move(*given[:2], gradient, *rest)
+        return tuple(seen)
 
     def state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
         """Adam's state of a parameter, begun where `torch.optim` would begin it."""
@@ -175,9 +197,9 @@ class FusedStep:
 
     def graph(
         self,
-        parameters: dict[str, Tensor],
-        slow: dict[str, Tensor],
-        fixed: dict[str, Tensor],
+        parameters: Named,
+        slow: Named,
+        fixed: Named,
         steps: list[Tensor],
         means: list[Tensor],
         squares: list[Tensor],
@@ -185,15 +207,35 @@ class FusedStep:
         settings: tuple[float, float, float],
         args: tuple[Any, ...],
     ) -> Seen:
-        """What is compiled: everything is changed in place.
+        """What is compiled: everything is changed in place."""
+        gradient, *seen = self.slope(parameters, slow, fixed, args)
+        self.move(parameters, slow, gradient, steps, means, squares, corrections, settings)
+        return tuple(seen)
 
-        `corrections` are rate / (1 - b1^k) and 1 / sqrt(1 - b2^k): in here they would be computed for every number.
-        """
+    def slope(self, parameters: Named, slow: Named, fixed: Named, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Gradient by name, loss, and what else the loss shows."""
 
-        def loss_of(given: dict[str, Tensor]) -> tuple[Tensor, Seen]:
+        def loss_of(given: Named) -> tuple[Tensor, Seen]:
             return functional_call(self.method, {**fixed, **slow, **given}, args)  # type: ignore[no-any-return]
 
         gradient, (loss, seen) = grad_and_value(loss_of, has_aux=True)(parameters)
+        return (gradient, loss, *seen)
+
+    def move(
+        self,
+        parameters: Named,
+        slow: Named,
+        gradient: Named,
+        steps: list[Tensor],
+        means: list[Tensor],
+        squares: list[Tensor],
+        corrections: tuple[Tensor, Tensor],
+        settings: tuple[float, float, float],
+    ) -> None:
+        """Adam, and the slow copy after it.
+
+        `corrections` are rate / (1 - b1^k) and 1 / sqrt(1 - b2^k): in here they would be computed for every number.
+        """
         (first, second), (b1, b2, eps) = corrections, settings
         for name, k, m, v in zip(parameters, steps, means, squares, strict=True):
             g = gradient[name]
@@ -204,4 +246,3 @@ class FusedStep:
         if self.following is not None:
             for copy, name in zip(slow.values(), self.fast, strict=True):
                 copy.lerp_(parameters[name], self.following.rate)
-        return (loss, *seen)

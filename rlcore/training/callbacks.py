@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 import torch
 
 from rlcore.errors import ConfigError, NumericsError
+from rlcore.parallel import world
 from rlcore.simulation.policy import Policy
 from rlcore.training.trainer import Callback, Tick, to_floats
 
@@ -182,7 +183,10 @@ class Progress:
 
 
 class SaveCheckpoint:
-    """Calls `save` after every `every` iterations or `seconds` seconds, whichever comes first; 0 switches one off."""
+    """Calls `save` after every `every` iterations or `seconds` seconds, whichever comes first; 0 switches one off.
+
+    Of several processes the first decides when.
+    """
 
     def __init__(self, save: Callable[[Tick], None], *, every: int = 0, seconds: float = 30.0) -> None:
         if every < 0 or not seconds >= 0.0:
@@ -192,6 +196,7 @@ class SaveCheckpoint:
 
     def __call__(self, tick: Tick) -> None:
         due = self.every > 0 and tick.iteration % self.every == 0
-        if due or (self.seconds > 0 and time.perf_counter() - self.saved >= self.seconds):
+        late = self.seconds > 0 and time.perf_counter() - self.saved >= self.seconds
+        if world().as_leader(due or late):
             self.save(tick)
             self.saved = time.perf_counter()

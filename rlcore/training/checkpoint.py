@@ -20,7 +20,7 @@ import torch
 from rlcore.errors import CheckpointError, FolderError
 
 MAGIC = "rlcore-checkpoint"
-SCHEMA = 1
+SCHEMA = 2
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from rlcore.checks import check_integer, check_numbers
 from rlcore.data import Transitions
 from rlcore.errors import ConfigError, DataError, ShapeError
+from rlcore.parallel import world
 from rlcore.simulation.policy import Policy
 from rlcore.training.sources import Source
 
@@ -18,7 +19,8 @@ class DatasetSource(Source[Transitions]):
     """Rows [rows, ...] of a data set, uniformly with replacement; with several seeds [S, rows, ...], apart for each.
 
     The data themselves are no part of its state: a resume is given them again. Where nothing is gathered, steps stay 0;
-    `counted` makes each batch one of them, so that what an offline run logs has an axis.
+    `counted` makes each batch one of them, so that what an offline run logs has an axis. Several processes share the
+    rows that one would draw.
     """
 
     def __init__(
@@ -30,13 +32,14 @@ class DatasetSource(Source[Transitions]):
         if len(self.data) == 0:
             raise ConfigError("the data set is empty; there is nothing to learn from")
         check_finite_rows(self.data)
+        world().share(rows, "the rows of a batch")
         self.rows, self.generator, self.seeds, self.counted = rows, generator, seeds, counted
 
     def next(self, policy: Policy) -> Transitions:
         self.count(int(self.counted), 0.0)
         shape = (self.rows,) if self.seeds == 1 else (self.seeds, self.rows)
         index = torch.randint(len(self.data), shape, generator=self.generator, device=self.generator.device)
-        return self.data.take(index.to(self.data.reward.device))
+        return self.data.take(world().own(index, -1).to(self.data.reward.device))
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"generator": self.generator.get_state(), "data": len(self.data)}
@@ -70,6 +73,11 @@ class MixedSource(Source[Transitions]):
         super().load_state_dict(state)
         self.online.load_state_dict(state["online"])
         self.offline.load_state_dict(state["offline"])
+
+    def load_shares(self, states: Sequence[Mapping[str, Any]]) -> None:
+        super().load_state_dict(states[0])
+        self.online.load_shares([state["online"] for state in states])
+        self.offline.load_shares([state["offline"] for state in states])
 
 
 def interleave(first: Transitions, second: Transitions) -> Transitions:
@@ -118,7 +126,12 @@ class _Around(Source[Transitions]):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self.source.load_state_dict(state["source"])
+        if "source" in state:
+            self.source.load_state_dict(state["source"])
+
+    def load_shares(self, states: Sequence[Mapping[str, Any]]) -> None:
+        self.load_state_dict({name: value for name, value in states[0].items() if name != "source"})
+        self.source.load_shares([state["source"] for state in states])
 
 
 class RescaledSource(_Around):
@@ -150,7 +163,8 @@ class PrecededSource(_Around):
 
     def __init__(self, source: Source[Transitions], data: Transitions, *, seeds: int = 1) -> None:
         super().__init__(source)
-        self.data: Transitions | None = data.flatten().map(lambda x: x.repeat_interleave(seeds, 0))
+        own = data.flatten()[slice(world().rank, None, world().size)]
+        self.data: Transitions | None = own.map(lambda x: x.repeat_interleave(seeds, 0))
         self.extras = frozenset(data.extras)
 
     def next(self, policy: Policy) -> Transitions:

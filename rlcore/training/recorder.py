@@ -19,7 +19,7 @@ from rlcore.training.agent import Agent
 from rlcore.training.callbacks import CheckFinite, Evaluate, Every, LogMetrics, Progress, SaveCheckpoint
 from rlcore.training.checkpoint import read_state, write_state
 from rlcore.training.files import check_free, check_same, plain, read_json, versions, write_json
-from rlcore.training.resume import Stateful, load_run_state, run_state
+from rlcore.training.resume import Stateful, check_same_start, load_run_state, run_state
 from rlcore.training.trainer import Callback, Phase, Position, Tick, run
 
 
@@ -53,6 +53,10 @@ class Recorder:
     def finish(self, result: Mapping[str, float]) -> dict[str, float]:
         """Store the result of the whole run."""
         return dict(result)
+
+    def advice(self, command: str) -> tuple[str, ...]:
+        """What to tell someone who stopped this run; nothing if it left nothing to resume."""
+        return ()
 
     def logger(self) -> Logger:
         return Fanout(())
@@ -88,6 +92,7 @@ class Recorder:
         `keep` names what else the run depends on beside the agent and its sources. One recorder trains once.
         """
         callbacks, keep = tuple(callbacks), dict(keep or {})
+        check_same_start(agent)
         stored = self.restore(agent, phases, keep)
         if stored is not None and stored["finished"]:
             return dict(stored["result"])
@@ -145,8 +150,7 @@ class RunFolder(Recorder):
         """`about` is what defines the run (a config, or a dict with one); a resume under another one is refused."""
         self.path, self.about, self.resume, self.silent = Path(path), plain(about or {}), resume, silent
         self.checkpoint_every, self.checkpoint_seconds = checkpoint_every, checkpoint_seconds
-        self.parent, self.label = parent, label
-        self.open = self.trained = self.replaying = False
+        self.parent, self.label, self.open, self.trained, self.replaying = parent, label, False, False, False
         self.stored: dict[str, Any] | None = None
         self.writer: Logger | None = None
         self.tensorboard: TensorBoardLogger | None = None
@@ -176,7 +180,7 @@ class RunFolder(Recorder):
     def child(self, name: str, **about: Any) -> RunFolder:
         if not name or Path(name).name != name:
             raise ConfigError(f"a part of a run needs a plain name, got {name!r}")
-        return RunFolder(
+        return type(self)(
             self.path / name,
             self.about | {"part": name} | about,
             resume=self.resume,
@@ -210,7 +214,6 @@ class RunFolder(Recorder):
         return values
 
     def advice(self, command: str) -> tuple[str, ...]:
-        """What to tell someone who stopped this run; nothing if it left nothing to resume."""
         return (f"continue with: {command}",) if self.open else ()
 
     def close(self) -> None:

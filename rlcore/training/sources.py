@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 
 from rlcore.data import Replay, Trajectory, Transitions
+from rlcore.data.batches import side_by_side
 from rlcore.errors import ConfigError
+from rlcore.parallel import world
+from rlcore.seeding import derive_seed
 from rlcore.simulation.correlated import NoiseFromState, WithCorrelatedNoise
 from rlcore.simulation.environment import Environment, EnvState
 from rlcore.simulation.noise import Stream, step_noise
@@ -45,29 +48,45 @@ class Source(ABC, Generic[Batch]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.steps, self.simulated = int(state["steps"]), float(state["simulated"])
 
+    def load_shares(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Take this process's share of what another number of processes saved, in their order.
+
+        A source that is the same in every process has nothing to override here.
+        """
+        self.load_state_dict(states[0])
+
 
 class PathSource(Source[Trajectory]):
-    """Fresh whole paths at every call, from the initial law over `path_steps` control steps: episodic learning."""
+    """Fresh whole paths at every call, from the initial law over `path_steps` control steps: episodic learning.
+
+    Several processes share the paths.
+    """
 
     def __init__(self, env: Environment, paths: int, path_steps: int, *, seed: int) -> None:
         self.env, self.paths, self.path_steps, self.seed = env, paths, path_steps, seed
 
     def next(self, policy: Policy) -> Trajectory:
         first_row = self.steps // self.path_steps  # every path is a row of its own, so the noise never repeats
-        start = begin(self.env, self.paths, seed=self.seed, first_row=first_row)
+        own = world().share(self.paths, "the paths of a source")
+        start = begin(self.env, own, seed=self.seed, first_row=first_row + world().rank * own)
         self.count(self.paths * self.path_steps, self.paths * self.path_steps * self.env.spec.dt)
         return rollout(self.env, policy, start, self.path_steps)[0]
 
 
 class _Continuing(Source[Batch]):
-    """What the sources that go on from call to call share: where their paths stand."""
+    """What the sources that go on from call to call have in common: where their paths stand.
+
+    Several processes share the paths: rank r of W has rows r B / W to (r + 1) B / W - 1, whose noise is theirs wherever
+    they are run.
+    """
 
     def __init__(self, env: Environment, paths: int, steps_per_call: int, *, seed: int) -> None:
         self.env, self.steps_per_call = env, steps_per_call
-        self.stand = begin(env, paths, seed=seed)
+        self.paths, own = paths, world().share(paths, "the paths of a source")
+        self.stand = begin(env, own, seed=seed, first_row=world().rank * own)
 
     def count_call(self) -> None:
-        steps = self.stand.batch * self.steps_per_call
+        steps = self.paths * self.steps_per_call
         self.count(steps, steps * self.env.spec.dt)
 
     def state_dict(self) -> dict[str, Any]:
@@ -78,6 +97,10 @@ class _Continuing(Source[Batch]):
         super().load_state_dict(state)
         env_state = EnvState(state["t"].to(self.env.device), state["x"].to(self.env.device))
         self.stand = self.stand._replace(env=env_state, step=int(state["step"]), seed=int(state["seed"]))
+
+    def load_shares(self, states: Sequence[Mapping[str, Any]]) -> None:
+        rows = {name: world().own(torch.cat([state[name] for state in states]), 0) for name in ("t", "x")}
+        self.load_state_dict({**states[0], **rows})
 
 
 class StepSource(_Continuing[Trajectory]):
@@ -179,10 +202,7 @@ class HeldNoise:
 
 def consecutive(pieces: Sequence[Transitions]) -> Transitions:  # each [K, B] -> [sum K, B]
     """Batches of the same paths, one after the other."""
-    names = ("obs", "action", "reward", "discount", "next_obs", "dt")
-    columns = {name: torch.cat([getattr(piece, name) for piece in pieces]) for name in names}
-    extras = {name: torch.cat([piece.extras[name] for piece in pieces]) for name in pieces[0].extras}
-    return Transitions(**columns, extras=extras)
+    return side_by_side(pieces, 0)
 
 
 def check_noise(policy: Policy, width: int) -> None:
@@ -209,12 +229,17 @@ class BehaviourSource(Source[Batch]):
         super().load_state_dict(state)
         self.source.load_state_dict(state["source"])
 
+    def load_shares(self, states: Sequence[Mapping[str, Any]]) -> None:
+        super().load_state_dict(states[0])
+        self.source.load_shares([state["source"] for state in states])
+
 
 class ReplaySource(Source[Transitions]):
     """Rows drawn from a replay buffer, uniformly.
 
     With a `feed`, every `draws_per_feed`-th call first adds the feed's newest batch to the buffer: the ratio of
-    updates to data is a number, not a loop.
+    updates to data is a number, not a loop. Of several processes each keeps what its own feed gathers, and draws its
+    share of the rows from that by a stream of its own.
     """
 
     def __init__(
@@ -228,7 +253,10 @@ class ReplaySource(Source[Transitions]):
     ) -> None:
         if min(rows, draws_per_feed) < 1:
             raise ConfigError(f"need rows >= 1 and draws_per_feed >= 1, got {rows} and {draws_per_feed}")
-        self.buffer, self.rows, self.generator = buffer, rows, generator
+        self.buffer, self.rows, self.generator = buffer, world().share(rows, "the rows of a replay batch"), generator
+        self.seed = generator.initial_seed()
+        if not world().alone:
+            self.apart("start")
         self.feed, self.draws_per_feed, self.draws = feed, draws_per_feed, 0
 
     def next(self, policy: Policy) -> Transitions:
@@ -237,6 +265,11 @@ class ReplaySource(Source[Transitions]):
             self.steps, self.simulated = self.feed.steps, self.feed.simulated
         self.draws += 1
         return self.buffer.sample(self.rows, generator=self.generator)
+
+    def apart(self, where: object) -> None:
+        """A stream that belongs to this process and to where the run is."""
+        here = world()
+        self.generator.manual_seed(derive_seed(self.seed, f"process {here.rank} of {here.size}, {where}"))
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {
@@ -253,3 +286,11 @@ class ReplaySource(Source[Transitions]):
         self.draws = int(state["draws"])
         if self.feed is not None:
             self.feed.load_state_dict(state["feed"])
+
+    def load_shares(self, states: Sequence[Mapping[str, Any]]) -> None:
+        super().load_state_dict(states[0])
+        self.buffer.load_shares([state["buffer"] for state in states])
+        self.draws = int(states[0]["draws"])
+        self.apart(f"draw {self.draws}")
+        if self.feed is not None:
+            self.feed.load_shares([state["feed"] for state in states])

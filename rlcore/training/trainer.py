@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from rlcore.errors import ConfigError, NumericsError
+from rlcore.parallel import world
 from rlcore.simulation.policy import Policy
 from rlcore.training.sources import Source
 
@@ -78,7 +79,7 @@ def run(
         for k in range(start.iteration if number == start.phase else 0, phase.iterations):
             batch = phase.source.next(policy)
             try:
-                metrics = dict(phase.update(batch)) if phase.update is not None else {}
+                metrics = world().mean_of(phase.update(batch)) if phase.update is not None else {}
             except NumericsError as error:
                 if type(error) is not NumericsError:
                     raise  # a kind of its own says itself where and why, to whoever catches it

@@ -14,7 +14,7 @@ are used by Cheng, Guo and Zhang, arXiv 2509.23711.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -23,7 +23,9 @@ from torch import Tensor
 
 from rlcore.checks import check_not_negative
 from rlcore.data import Transitions
+from rlcore.data.batches import side_by_side
 from rlcore.errors import ConfigError
+from rlcore.parallel import world
 from rlcore.simulation.policy import Policy
 from rlcore.training.sources import Source, consecutive
 
@@ -78,6 +80,13 @@ class WindowSource(Source[Transitions]):
         self.generator.set_state(state["generator"].cpu())
         self.feed.load_state_dict(state["feed"])
         self.pending = Transitions(**state["pending"]) if state["pending"] else None
+
+    def load_shares(self, states: Sequence[Mapping[str, Any]]) -> None:
+        super().load_state_dict(states[0])
+        self.generator.set_state(states[0]["generator"].cpu())
+        self.feed.load_shares([state["feed"] for state in states])
+        pending = [Transitions(**state["pending"]) for state in states if state["pending"]]
+        self.pending = side_by_side(pending, 1).map(lambda x: world().own(x, 1)) if pending else None
 
 
 def windows(

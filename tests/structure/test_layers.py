@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "agents": {"core", "agents"},
     "experiments": {"core", "envs", "agents", "experiments"},
 }
-FOUNDATION = ("errors", "checks", "seeding", "timegrid")
+FOUNDATION = ("errors", "checks", "parallel", "seeding", "timegrid")
 ROOMS = ("foundation", "data", "functional", "nn", "simulation", "reporting", "training", "interop", "cli")
 FILES = [path for folder in ("rlcore", *UPPER) for path in sorted((ROOT / folder).rglob("*.py"))]
 
