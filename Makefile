@@ -2,13 +2,15 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 READY := .venv/.installed
+PEERS := diffrax envpool gymnax jax sbx-rl stable-baselines3 torch torchdiffeq torchsde
 export OMP_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint types wheel-check clean
+.PHONY: help demo bench-peers test lint types wheel-check clean
 
 help:
 	@echo "make demo         train on two problems beside PPO and SAC, with a table and a figure (4 minutes)"
+	@echo "make bench-peers  install what \`rlcore bench\` compares with into .venv-peers (2 minutes)"
 	@echo "make test         the test suite"
 	@echo "make lint         ruff: rules and format"
 	@echo "make types        mypy --strict on an installed copy"
@@ -17,6 +19,13 @@ help:
 
 demo: $(READY)
 	@$(PY) -m rlcore.experiments.demo
+
+bench-peers: .venv-peers/.installed
+
+.venv-peers/.installed: constraints-peers.txt
+	@.venv-peers/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv-peers
+	@.venv-peers/bin/python -m pip install -qq --progress-bar off -c constraints-peers.txt $(PEERS)
+	@touch $@
 
 test: $(READY)
 	@$(PY) -m pytest --numprocesses=2 --dist=worksteal

@@ -81,11 +81,6 @@ def measure(problems: int = 4096) -> list[dict[str, Any]]:
     workloads = {"rlcore, side by side": together, "NumPy, one by one": numpy, "rlcore, one by one": one_by_one}
     rates = interleave(workloads, rounds=5)
     difference = float(np.abs(found[-1] - values[0][: len(rows)].numpy()).max())
-    return table(
-        rates,
-        "rlcore, side by side",
-        problems=problems,
-        versions=f"numpy {np.__version__}, scipy {scipy.__version__}",
-        difference=f"{difference:.1e}",
-        **{"error/bound": f"{float((error / bound).max()):.2f}"},
-    )
+    about: dict[str, Any] = {"error/bound": f"{float((error / bound).max()):.2f}", "difference": f"{difference:.1e}"}
+    versions = f"numpy {np.__version__}, scipy {scipy.__version__}"
+    return table(rates, "rlcore, side by side", problems=problems, versions=versions, **about)

@@ -94,7 +94,8 @@ def many_games(games: int, actions: int, rounds: int) -> list[dict[str, Any]]:
         "one by one": one_by_one,
         "NumPy, one by one": numpy,
     }
-    rows = table(interleave(workloads, rounds=rounds), names[2], unit="games", batch=games, actions=actions)
+    rates = interleave(workloads, rounds=rounds, clock="wall")  # as many threads as there are set
+    rows = table(rates, names[2], clock="wall", unit="games", batch=games, actions=actions)
     few = slice(0, min(64, games))
     star = equilibrium(together.select(few))
     for row in rows:

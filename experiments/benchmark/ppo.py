@@ -1,4 +1,4 @@
-"""Stable-Baselines3's PPO on 64 copies: through our batched adapter beside its DummyVecEnv of single environments."""
+"""Whole PPO training on the pendulum beside Stable-Baselines3's and SBX's: the same networks, rows and epochs."""
 
 from __future__ import annotations
 
@@ -6,47 +6,107 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 
-from rlcore.envs.control.lqr import ScalarLqr
-from rlcore.experiments.benchmark.peers import NumpyScalarLqr
-from rlcore.experiments.benchmark.timing import interleave, table
+from rlcore.agents.orpo import PpoConfig, ppo
+from rlcore.envs.control.pendulum import Pendulum
+from rlcore.experiments.benchmark.machine import machine
+from rlcore.experiments.benchmark.peer_process import Peer, PeerProcess, compare
+from rlcore.experiments.benchmark.timing import Work, interleave, table
+from rlcore.training import RolloutSource
+
+BEST = "rlcore Ppo, compiled"
 
 
-def measure(copies: int = 64, steps: int = 64) -> list[dict[str, Any]]:
-    """Environment steps per second of PPO's rollouts, the policy included, and of its whole training; one thread.
+def ours(
+    copies: int, steps: int, minibatch: int, *, compiled: bool, seeds: int = 1, device: str = "cpu"
+) -> Callable[[], int]:
+    """Rollout and update of `Ppo`; with several seeds each has `copies` paths of its own."""
+    env = Pendulum(device=device)
+    config = PpoConfig(trace_time=1.0, epochs=4, minibatch=minibatch, compiled=compiled)
+    agent = ppo(env.spec, config, seeds=seeds).to(device)
+    source = RolloutSource(env, copies * seeds, steps, seed=0)
 
-    Rollouts of 64 steps, 4 epochs of minibatches of 1024. Most of the training is SB3's own and the same for all.
-    """
-    import stable_baselines3
+    def work() -> int:
+        agent.update(source.next(agent))
+        if device != "cpu":
+            torch.cuda.synchronize()
+        return copies * seeds * steps
+
+    return work
+
+
+def peer(vector: Any, steps: int, minibatch: int) -> Callable[[], int]:
+    """Rollout and update of Stable-Baselines3's PPO, two hidden layers of 64 and tanh as ours."""
     from stable_baselines3 import PPO
+
+    kinds = {"net_arch": [64, 64], "activation_fn": nn.Tanh}
+    model = PPO(
+        "MlpPolicy", vector, n_steps=steps, batch_size=minibatch, n_epochs=4, device="cpu", seed=0, policy_kwargs=kinds
+    )
+
+    def work() -> int:
+        model.learn(vector.num_envs * steps, reset_num_timesteps=False)
+        return int(vector.num_envs) * steps
+
+    return work
+
+
+def workloads(copies: int, steps: int, minibatch: int, *, compiled: bool = True) -> dict[str, Work]:
+    """Ours, and Stable-Baselines3's on our vector and on single environments."""
     from stable_baselines3.common.vec_env import DummyVecEnv
 
     from rlcore.interop.gymnasium import GymEnv
     from rlcore.interop.sb3 import Sb3VecEnv
 
-    class Collecting(PPO):
-        """PPO that gathers and does not learn."""
-
-        def train(self) -> None:
-            pass
-
-    def work_of(algorithm: type[PPO], vector: Any) -> Callable[[], int]:
-        model = algorithm("MlpPolicy", vector, n_steps=steps, batch_size=1024, n_epochs=4, device="cpu", seed=0)
-
-        def work() -> int:
-            model.learn(copies * steps, reset_num_timesteps=False)
-            return copies * steps
-
-        return work
-
     torch.set_num_threads(1)
-    vectors: dict[str, Callable[[], Any]] = {
-        "rlcore Sb3VecEnv": lambda: Sb3VecEnv(ScalarLqr(), copies),
-        "DummyVecEnv of our GymEnv": lambda: DummyVecEnv([lambda: GymEnv(ScalarLqr())] * copies),
-        "DummyVecEnv of plain floats": lambda: DummyVecEnv([NumpyScalarLqr] * copies),
-    }
-    rows: list[dict[str, Any]] = []
-    for what, algorithm in {"rollouts": Collecting, "training": PPO}.items():
-        rates = interleave({f"{what}, {name}": work_of(algorithm, make()) for name, make in vectors.items()}, rounds=5)
-        rows += table(rates, f"{what}, rlcore Sb3VecEnv", batch=copies, versions=f"sb3 {stable_baselines3.__version__}")
+    found = {"rlcore Ppo": ours(copies, steps, minibatch, compiled=False)}
+    if compiled:
+        found[BEST] = ours(copies, steps, minibatch, compiled=True)
+    found["rlcore Ppo, five seeds at once"] = ours(copies, steps, minibatch, compiled=compiled, seeds=5)
+    found["sb3 PPO, our vector"] = peer(Sb3VecEnv(Pendulum(), copies), steps, minibatch)
+    found["sb3 PPO, DummyVecEnv"] = peer(DummyVecEnv([lambda: GymEnv(Pendulum())] * copies), steps, minibatch)
+    return found
+
+
+def rates(
+    copies: int = 64, steps: int = 64, minibatch: int = 512, rounds: int = 7, *, compiled: bool = True
+) -> dict[str, list[float]]:
+    """Environment steps per second of rollouts and updates together; one thread."""
+    return interleave(workloads(copies, steps, minibatch, compiled=compiled), rounds=rounds)
+
+
+def operations() -> float:
+    """Of one environment step: four epochs of forward and backward passes of two networks 3-64-64-1."""
+    return 4.0 * 2.0 * 6.0 * (3 * 64 + 64 * 64 + 64)
+
+
+SIZES = ((64, 64, 512), (16, 128, 64))
+"""Environments, steps of a rollout, minibatch."""
+
+
+def measure(rounds: int = 5) -> list[dict[str, Any]]:
+    """Steps per second of training. SBX trains on Gymnasium's pendulum: another environment, a like update."""
+    import stable_baselines3
+
+    version, rows = f"sb3 {stable_baselines3.__version__}", []
+    limit = machine().limit(operations=operations())
+    with PeerProcess() as process:
+        for copies, steps, minibatch in SIZES:
+            settings = {"copies": copies, "steps": steps, "minibatch": minibatch}
+            about: dict[str, Any] = {
+                "what": f"PPO, {copies} x {steps}, minibatch {minibatch}",
+                "batch": copies,
+                "limit": limit,
+            }
+            there = [Peer("SBX PPO", "sbx_agents", "ppo", settings)]
+            rows += compare(process, workloads(copies, steps, minibatch), there, BEST, rounds=rounds, **about)
+    for row in rows:
+        if row["workload"].startswith("sb3"):
+            row["versions"] = version
+    if torch.cuda.is_available():
+        gpu = {"compiled": ours(4096, 64, 65536, compiled=True, device="cuda")}
+        gpu["eager"] = ours(4096, 64, 65536, compiled=False, device="cuda")
+        found = interleave(gpu, rounds=5, clock="wall")
+        rows += table(found, "compiled", clock="wall", what="PPO, GPU", batch=4096, device="cuda")
     return rows

@@ -1,7 +1,8 @@
-"""The rollout of the scalar LQ with a linear policy beside Gymnasium's SyncVectorEnv over the same physics."""
+"""Rollouts by batch: pendulum, policy, Euler-Maruyama, scalar LQ, beside EnvPool, gymnax, JAX, C, torchsde, diffrax."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -10,14 +11,30 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rlcore.envs.control.lqr import ScalarLqr
-from rlcore.experiments.benchmark.peers import NumpyScalarLqr
+from rlcore.experiments.benchmark import euler_maruyama, pendulum
+from rlcore.experiments.benchmark.machine import machine
+from rlcore.experiments.benchmark.peer_process import PeerProcess
+from rlcore.experiments.benchmark.plain_lqr import NumpyScalarLqr
 from rlcore.experiments.benchmark.timing import interleave, table
 from rlcore.simulation import Feedback, begin, rollout, rollout_with_reset
 
+BATCHES = (1, 64, 1024, 16384)
 
-def measure(batch: int = 4096, steps: int = 128) -> list[dict[str, Any]]:
-    """Environment steps per second, observations, actions and rewards of every step kept; one thread."""
+
+def measure(batches: Sequence[int] = BATCHES, rounds: int = 7) -> list[dict[str, Any]]:
+    """Steps per core-second, observations, actions and rewards of every step kept; one thread."""
     torch.set_num_threads(1)
+    with PeerProcess() as process:
+        return [
+            *pendulum.random_torques(process, batches, rounds),
+            *pendulum.policy_rollout(process, [batch for batch in batches if batch > 1], rounds),
+            *euler_maruyama.rows(process, [batch for batch in batches if batch > 1], rounds),
+            *[row for batch in batches for row in scalar_lq(min(batch, 4096), rounds)],
+        ]
+
+
+def scalar_lq(batch: int, rounds: int = 7, steps: int = 128) -> list[dict[str, Any]]:
+    """A linear policy on `ScalarLqr` beside SyncVectorEnv over the same physics; 12 bytes are kept of a step."""
     env = ScalarLqr()
     policy = Feedback(lambda x: -0.5 * x)
     stand = begin(env, batch, seed=0)
@@ -43,6 +60,8 @@ def measure(batch: int = 4096, steps: int = 128) -> list[dict[str, Any]]:
             peer_obs = after
         return batch * peer_steps
 
-    rates = interleave({"rlcore rollout": ours, "rlcore with reset": ours_with_reset, "SyncVectorEnv": gymnasium_sync})
+    workloads = {"rlcore rollout": ours, "rlcore with reset": ours_with_reset, "SyncVectorEnv": gymnasium_sync}
+    rates = interleave(workloads, rounds=rounds, least=0.05)
     peer.close()
-    return table(rates, "rlcore rollout", batch=batch, versions=f"gymnasium {gymnasium.__version__}")
+    about: dict[str, Any] = {"what": "scalar LQ", "batch": batch, "limit": machine().limit(moved=12.0)}
+    return table(rates, "rlcore rollout", **about, versions=f"gymnasium {gymnasium.__version__}")

@@ -13,11 +13,14 @@ from gymnasium.spaces import Box
 
 from rlcore.agents.actor_critic import SAC, DataSpaces, NetworkConfig, SacRedq
 from rlcore.data import ReplayBuffer, Transitions
-from rlcore.experiments.benchmark.timing import interleave, table
+from rlcore.experiments.benchmark.machine import machine
+from rlcore.experiments.benchmark.peer_process import Peer, PeerProcess, compare
+from rlcore.experiments.benchmark.timing import Work, clock_of, interleave, table
 from rlcore.nn.ensemble import Layers
 
 OBSERVATIONS, ACTIONS = 27, 8  # those of AntMaze
 ROWS = 20_000  # in the replay
+BEST = "rlcore SacRedq, compiled"
 
 
 class Still(gymnasium.Env[Any, Any]):
@@ -79,6 +82,17 @@ def peer(rows: Transitions, width: int, updates: int, device: str = "cpu") -> Ca
     return work
 
 
+def workloads(width: int, updates: int, *, compiled: bool = True, device: str = "cpu") -> dict[str, Work]:
+    """Ours and Stable-Baselines3's on the same rows."""
+    torch.set_num_threads(1)
+    rows = random_rows()
+    found = {"rlcore SacRedq": ours(rows, width, updates, device=device)}
+    if compiled:
+        found[BEST] = ours(rows, width, updates, compiled=True, device=device)
+    found["Stable-Baselines3 SAC"] = peer(rows, width, updates, device)
+    return found
+
+
 def rates(
     width: int, updates: int = 10, rounds: int = 31, *, compiled: bool = True, device: str = "cpu"
 ) -> dict[str, list[float]]:
@@ -86,23 +100,34 @@ def rates(
 
     Rounds are short and many, since another program's load between two of them is no part of the comparison.
     """
-    torch.set_num_threads(1)
-    rows = random_rows()
-    workloads = {"rlcore SacRedq": ours(rows, width, updates, device=device)}
-    if compiled:
-        workloads["rlcore SacRedq, compiled"] = ours(rows, width, updates, compiled=True, device=device)
-    workloads["Stable-Baselines3 SAC"] = peer(rows, width, updates, device)
-    return interleave(workloads, rounds=rounds)
+    made = workloads(width, updates, compiled=compiled, device=device)
+    return interleave(made, rounds=rounds, clock=clock_of(device))
 
 
-def measure() -> list[dict[str, Any]]:
-    """Updates per second by the width of two hidden layers."""
+def operations(width: int) -> float:
+    """Of one update: 16 forward passes of a network's matrices on 256 rows, as two critics and a policy need."""
+    return 16.0 * 2.0 * 256 * (width * width + width * (OBSERVATIONS + ACTIONS + 1))
+
+
+def measure(rounds: int = 15) -> list[dict[str, Any]]:
+    """Updates per second by the width of two hidden layers; SBX in its own environment."""
     import stable_baselines3
 
-    found = []
-    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+    version, found = f"sb3 {stable_baselines3.__version__}", []
+    with PeerProcess() as process:
         for width in (64, 256):
-            named = {f"{name}, 2 x {width}": values for name, values in rates(width, device=device).items()}
-            best, versions = f"rlcore SacRedq, compiled, 2 x {width}", f"sb3 {stable_baselines3.__version__}"
-            found += table(named, best, batch=256, device=device, versions=versions)
+            settings = {"observations": OBSERVATIONS, "actions": ACTIONS, "width": width, "updates": 10, "rows": ROWS}
+            there = [Peer("SBX SAC", "sbx_agents", "sac", settings)]
+            about: dict[str, Any] = {
+                "what": f"SAC, 2 x {width}",
+                "batch": 256,
+                "limit": machine().limit(operations=operations(width)),
+            }
+            found += compare(process, workloads(width, 10), there, BEST, rounds=rounds, **about)
+    for row in found:
+        if row["workload"].startswith("Stable"):
+            row["versions"] = version
+    for width in (64, 256) if torch.cuda.is_available() else ():
+        about = {"what": f"SAC, 2 x {width}, GPU", "batch": 256, "device": "cuda", "versions": version}
+        found += table(rates(width, device="cuda"), BEST, clock="wall", **about)
     return found

@@ -11,7 +11,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 import rlcore.envs  # noqa: F401, registers the ids
-from rlcore.experiments.benchmark.peers import NumpyScalarLqr
+from rlcore.experiments.benchmark.plain_lqr import NumpyScalarLqr
 from rlcore.experiments.benchmark.timing import interleave, table
 
 

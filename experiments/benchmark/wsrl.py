@@ -12,7 +12,7 @@ from torch import Tensor
 from rlcore.agents.actor_critic import WSRL, Cql, CqlConfig, DataSpaces, NetworkConfig, SacConfig, SacRedq, cal_ql
 from rlcore.data import Transitions
 from rlcore.experiments.benchmark.module_lists import ModuleListCalQl, ModuleListWsrl
-from rlcore.experiments.benchmark.timing import interleave, table
+from rlcore.experiments.benchmark.timing import clock_of, interleave, table
 from rlcore.nn.ensemble import Layers
 
 OBSERVATIONS, ACTIONS, CRITICS = 17, 6, 10  # a walker's
@@ -88,7 +88,11 @@ def online_rates(
     workloads = {"stacked": online(width, device=device).update, "list of modules": published.update}
     if compiled:
         workloads["stacked, compiled"] = online(width, compiled=True, device=device).update
-    return interleave({name: repeated(update, rows, count) for name, update in workloads.items()}, rounds=rounds)
+    return interleave(
+        {name: repeated(update, rows, count) for name, update in workloads.items()},
+        rounds=rounds,
+        clock=clock_of(device),
+    )
 
 
 def offline_rates(width: int = 256, *, count: int = 1, rounds: int = 7) -> dict[str, list[float]]:
@@ -109,7 +113,11 @@ def two_critic_rates(
     workloads = {"stacked": offline(width, critics=2, device=device).update, "list of modules": published.update}
     if compiled:
         workloads["stacked, compiled"] = offline(width, critics=2, compiled=True, device=device).update
-    return interleave({name: repeated(update, rows, count) for name, update in workloads.items()}, rounds=rounds)
+    return interleave(
+        {name: repeated(update, rows, count) for name, update in workloads.items()},
+        rounds=rounds,
+        clock=clock_of(device),
+    )
 
 
 def seed_rates(
@@ -126,7 +134,11 @@ def seed_rates(
             agent.update(rows)
 
     workloads = {"one batch": together.update, "one by one": one_by_one}
-    found = interleave({name: repeated(update, batch, count) for name, update in workloads.items()}, rounds=rounds)
+    found = interleave(
+        {name: repeated(update, batch, count) for name, update in workloads.items()},
+        rounds=rounds,
+        clock=clock_of(device),
+    )
     return {name: [seeds * rate for rate in rates] for name, rates in found.items()}
 
 
@@ -143,5 +155,5 @@ def measure() -> list[dict[str, Any]]:
             workloads.append(("Cal-QL, 10 critics", offline_rates(), "sampled members only", 256))
         for what, rates, best, batch in workloads:
             named = {f"{what}: {name}": values for name, values in rates.items()}
-            found += table(named, f"{what}: {best}", batch=batch, device=device)
+            found += table(named, f"{what}: {best}", clock=clock_of(device), batch=batch, device=device)
     return found

@@ -8,8 +8,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rlcore.cli.bench import bench_command
 from rlcore.cli.run import run_command
-from rlcore.cli.verbs import bench_command, compare_command, list_command, verify_command
+from rlcore.cli.verbs import compare_command, list_command, verify_command
 from rlcore.errors import DataWarning, RlcoreError, unknown_name
 
 USAGE = """usage: rlcore VERB ...
@@ -18,7 +19,7 @@ USAGE = """usage: rlcore VERB ...
   run EXPERIMENT [quick|paper] [...]     run an experiment over seeds and record it
   compare RUN... [--tag TAG] [...]       one table and one figure over recorded runs
   verify [SYSTEM] [--rows A,B] [--slow]  the acceptance table; exit code 0 only when every row holds
-  bench [NAME]                           throughput beside the peers installed
+  bench [NAME] [--json F] [--figure F]   throughput beside the peers installed, in one run
 
 `rlcore VERB --help` says more."""
 

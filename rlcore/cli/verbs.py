@@ -1,4 +1,4 @@
-"""The verbs `list`, `compare`, `verify` and `bench`."""
+"""The verbs `list`, `compare` and `verify`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rlcore.cli.parser import Parser, check_output, write_output
 from rlcore.errors import UnknownNameError, unknown_name
@@ -83,35 +83,6 @@ def verify_command(argv: Sequence[str]) -> int:
     print_table(results)
     write_output(args.json, [result.to_json() for result in results])
     return int(any(result.failed for result in results))
-
-
-def bench_command(argv: Sequence[str]) -> int:
-    """Measure throughput beside the peers installed."""
-    from rlcore.reporting.listing import benchmarks
-    from rlcore.reporting.tables import print_rows
-
-    parser = Parser("bench", "[NAME] [--json FILE]", "Throughput beside the peers installed, in one run.")
-    parser.add_argument("name", nargs="?", help="one benchmark (default: all)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures as JSON")
-    args = parser.read(argv)
-    check_output(args.json)
-    known = benchmarks()
-    if args.name is not None and args.name not in known:
-        raise unknown_name("benchmark", args.name, known)
-    figures: list[dict[str, Any]] = []
-    for name in known if args.name is None else [args.name]:
-        print(f"{name}: {known[name]}", file=sys.stderr, flush=True)
-        module = import_module(f"rlcore.experiments.benchmark.{name}")
-        figures += [{"benchmark": name} | dict(row) for row in module.measure()]
-    columns = list(dict.fromkeys(column for row in figures for column in row))
-    print_rows(columns, [[shown(row.get(column, "")) for column in columns] for row in figures])
-    write_output(args.json, figures)
-    return 0
-
-
-def shown(value: object) -> str:
-    """Numbers with four digits."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def optional_module(name: str) -> ModuleType | None:

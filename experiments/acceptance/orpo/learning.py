@@ -10,7 +10,7 @@ import torch
 from rlcore.agents.orpo import RatioConfig, RatioNetworks
 from rlcore.agents.orpo.ratio import divergences
 from rlcore.experiments import orpo_bandit, orpo_tomato
-from rlcore.experiments.benchmark import ppo_training
+from rlcore.experiments.benchmark import ppo
 from rlcore.experiments.orpo_tomato import Arm
 from rlcore.reporting.acceptance import Measurement, at_least, row
 
@@ -100,6 +100,6 @@ def bandit() -> Measurement:
 
 @row(SYSTEM, "ppo-speed", "PPO's whole training over SB3's on the pendulum, each on its own vector", ">= 3", slow=True)
 def ppo_speed() -> Measurement:
-    found = ppo_training.rates(rounds=3, compiled=False)
+    found = ppo.rates(rounds=3, compiled=False)
     ratios = sorted(a / b for a, b in zip(found["rlcore Ppo"], found["sb3 PPO, DummyVecEnv"], strict=True))
     return at_least(ratios[len(ratios) // 2], 3.0)
