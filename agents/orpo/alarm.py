@@ -9,6 +9,7 @@ from rlcore.agents.orpo.regularizer import BELIEVED
 from rlcore.training.trainer import Tick
 
 MESSAGES = {
+    "hack/hacked": "reward hacking: the proxy is above the reference's and the true reward below it; raise lambda",
     "hack/alarm_certificate": "the certificate is lost: kappa = {kappa:.3f} is below sqrt(1 - r^2) = {needed:.3f}, so "
     "a true reward that correlates as given may have fallen below the reference's; raise lambda",
     "hack/alarm_corr_drop": "proxy and true reward have come apart: correlation {corr:.2f} on the policy, {base:.2f} "

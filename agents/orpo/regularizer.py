@@ -54,7 +54,8 @@ class RegularizerConfig:
     r: float | None = None
     """Correlation of the proxy with the true reward on the reference; None takes it from labelled steps."""
     labelled: int | None = None
-    """Steps of the reference that carry a label: r is then their lower confidence limit. None trusts the whole base."""
+    """How many steps of the reference, drawn by their weight, are looked at for r, which is their lower confidence
+    limit. None looks at all: where some true rewards are NaN, not labelled, r is the limit from those that are."""
     space: OccupancySpace = field(default_factory=OccupancySpace)
     """What the occupancy is of."""
     ratio: RatioConfig = field(default_factory=RatioConfig)
@@ -100,7 +101,7 @@ class OccupancyRegularizer(nn.Module):
             raise DataError(
                 "the proxy is constant on the reference: zero variance, so no correlation; take a reference that varies"
             )
-        self.correlation, self.r = self.correlate(base, share)
+        self.correlation, self.r = self.correlate(base, share, seed)
         paths = torch.arange(base.reward.shape[1], device=base.reward.device).expand(base.reward.shape)
         kept = weight > 0.0
         self.register_buffer("features", features[kept])
@@ -114,17 +115,27 @@ class OccupancyRegularizer(nn.Module):
         self.register_buffer("strength", torch.full((seeds,), first, device=mean.device))
         self.networks = RatioNetworks(features.shape[-1], config.ratio, seeds=seeds, seed=seed).to(mean.device)
 
-    def correlate(self, base: Transitions, share: Tensor) -> tuple[float | None, float | None]:
-        """Pearson's correlation on the base if it has true rewards, and the r that is relied on."""
-        config, measured = self.config, None
+    def correlate(self, base: Transitions, share: Tensor, seed: int) -> tuple[float | None, float | None]:
+        """Pearson's correlation of what is labelled on the base, and the r that is relied on."""
+        config, measured, count = self.config, None, self.config.labelled
+        self.true_mean: float | None = None  # J0 of the true reward
         if "true_reward" in base.extras:
             proxy, true = padded(base.reward.double()), padded(true_reward(base).double())
-            if float(spread(true, share)[1]) > 0.0:
-                measured = float(moments(proxy, true, share).correlation)
+            known = share * true.isfinite()
+            if count is not None:  # so many steps of the reference's occupancy, as if no others had a label
+                generator = torch.Generator(share.device).manual_seed(seed)
+                drawn = torch.multinomial(known, max(count, 1), True, generator=generator)
+                known = torch.bincount(drawn, minlength=len(known)).to(share)
+            elif not bool(true.isfinite().all()):
+                count = int((known > 0.0).sum())
+            known, true = known / known.sum(), true.nan_to_num()
+            self.true_mean = float((known * true).sum())
+            if float(spread(true, known)[1]) > 0.0 and float(spread(proxy, known)[1]) > 0.0:
+                measured = float(moments(proxy, true, known).correlation)
         if config.r is not None:
             return measured, check_correlation(config.r)
-        if measured is not None and config.labelled is not None:
-            return measured, fisher_limit(measured, config.labelled)
+        if measured is not None and count is not None:
+            return measured, fisher_limit(measured, count)
         return measured, measured
 
     def needed_r(self) -> float:
@@ -226,10 +237,13 @@ class OccupancyRegularizer(nn.Module):
             }
             lost = (kappa < needed).float()
         found["hack/alarm_certificate"] = lost
-        if "true_reward" in batch.extras:
+        if "true_reward" in batch.extras and bool(batch.extras["true_reward"].isfinite().all()):
             true = merged(apart(true_reward(batch).float(), self.seeds))
             share = own / own.sum(1, keepdim=True)
             found["hack/J_true"] = (share * true).sum(1)
+            if self.true_mean is not None:
+                worse = (own * true).sum(1) < self.true_mean
+                found["hack/hacked"] = ((p > 0.0) & worse).float()
             correlation, constant = pearson(proxy, true, share)
             found |= {"hack/corr_on_policy": correlation, "hack/alarm_zero_variance": constant}
             if self.correlation is not None:

@@ -29,6 +29,7 @@ from rlcore.data import Transitions
 from rlcore.envs import make
 from rlcore.envs.hacking.tomato_model import TabularPolicy
 from rlcore.errors import ConfigError, DataError, RlcoreError
+from rlcore.functional.occupancy import fisher_limit
 from rlcore.nn.ensemble import Layers
 from rlcore.training import Phase, RolloutSource, run
 
@@ -179,6 +180,16 @@ def test_a_bad_estimate_certifies_nothing() -> None:
     assert float(sound["hack/alarm_certificate"]) == 0.0
 
 
+@pytest.mark.parametrize(("proxy", "true", "hacked"), [(1.0, -1.0, 1.0), (1.0, 1.0, 0.0), (-1.0, -1.0, 0.0)])
+def test_hacking_is_a_proxy_above_and_a_true_reward_below_the_reference(
+    proxy: float, true: float, hacked: float
+) -> None:
+    batch = rows(8)
+    extras = batch.extras | {"true_reward": batch.extras["true_reward"] + true}
+    stats = regularizer(batch, r=0.9).fit(batch.replace(reward=batch.reward + proxy, extras=extras))[1]
+    assert float(stats["hack/hacked"]) == hacked
+
+
 def test_runs_side_by_side_keep_their_rows() -> None:
     a = torch.arange(24.0).view(4, 6)
     from rlcore.agents.orpo.proximal import apart, merged
@@ -197,6 +208,13 @@ def test_lambda_by_rule() -> None:
     assert careful.r is not None
     assert careful.r < r
     assert float(careful.strength) > float(measured.strength)
+    true = batch.extras["true_reward"].clone()
+    true[:, 100:] = math.nan  # half of the paths carry no label
+    half = regularizer(batch.replace(extras=batch.extras | {"true_reward": true}))
+    labelled = regularizer(batch[:, :100])  # type: ignore[index]
+    assert half.correlation == pytest.approx(labelled.correlation)
+    assert half.r == pytest.approx(fisher_limit(half.correlation, 400))  # type: ignore[arg-type]
+    assert float(half.proxy_sd) == float(measured.proxy_sd)
     dual = DualAscent(target=1.0, value=0.2, rate=0.1)
     assert float(dual.after(torch.tensor(0.2), torch.tensor(3.0))) == pytest.approx(0.2 * math.exp(0.2))
     assert float(dual.after(torch.tensor(0.2), torch.tensor(0.5))) < 0.2
