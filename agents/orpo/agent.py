@@ -14,12 +14,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rlcore.agents.orpo.ppo import DEFAULT, HeadKind, head_of
-from rlcore.agents.orpo.proximal import PpoConfig, Proximal, check_rows
+from rlcore.agents.orpo.ppo import DEFAULT, HeadKind, ppo
+from rlcore.agents.orpo.proximal import Proximal
 from rlcore.agents.orpo.regularizer import Law, OccupancyRegularizer, RegularizerConfig
+from rlcore.agents.orpo.rows import check_rows
+from rlcore.agents.orpo.settings import PpoConfig
 from rlcore.data import Transitions
 from rlcore.errors import ConfigError
-from rlcore.nn.actor_critic import TWO_OF_64, ActorCritic, Memory
+from rlcore.nn.actor_critic import TWO_OF_64, Memory
 from rlcore.nn.ensemble import Layers
 from rlcore.parallel import world
 from rlcore.simulation.environment import ControlSpec
@@ -90,10 +92,7 @@ def orpo(
     base_law: Law | None = None,
 ) -> Orpo:
     """ORPO with networks for a problem with this plain spec, against whole episodes `base` of the reference."""
-    generator = torch.Generator().manual_seed(seed)
-    law = head_of(spec, head)
-    kinds = {"seeds": seeds, "generator": generator, "input_scale": input_scale}
-    networks = ActorCritic(spec.observation_dim, law, layers, memory, **kinds)  # type: ignore[arg-type]
+    plain = ppo(spec, config, seed=seed, seeds=seeds, head=head, layers=layers, memory=memory, input_scale=input_scale)
     widths = (spec.observation_dim, spec.action_dim)
     if base.obs.shape[-1] < widths[0] or base.action.shape[-1] < widths[1]:
         raise ConfigError(
@@ -102,4 +101,4 @@ def orpo(
         )
     device = base.reward.device
     part = OccupancyRegularizer(base, widths, spec.horizon, regularizer, seeds=seeds, seed=seed + 1)
-    return Orpo(Proximal(networks, config, seed=seed).to(device), part.to(device), base_law)
+    return Orpo(plain.proximal.to(device), part.to(device), base_law)

@@ -12,7 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rlcore.agents.orpo.proximal import PpoConfig, Proximal
+from rlcore.agents.orpo.proximal import Proximal
+from rlcore.agents.orpo.settings import PpoConfig
 from rlcore.data import Transitions
 from rlcore.errors import ConfigError
 from rlcore.nn.actor_critic import TWO_OF_64, ActorCritic, Memory

@@ -11,55 +11,23 @@ Source: Schulman et al., "Proximal policy optimization algorithms", 2017; Schulm
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from rlcore.checks import check_integer, check_not_negative, check_numbers, check_positive
+from rlcore.agents.orpo.rows import apart, check_rows, divisor, merged, segments, split, together
+from rlcore.agents.orpo.settings import PpoConfig, check_config
 from rlcore.data import Transitions
-from rlcore.errors import ConfigError, ShapeError
 from rlcore.functional.returns import traced_sum
-from rlcore.nn.actor_critic import ActorCritic
-from rlcore.nn.flat_adam import FlatAdam
+from rlcore.nn.actor_critic import ActorCritic, View
+from rlcore.nn.flat_adam import FlatAdam, Moments
+from rlcore.nn.graphs import Graph
 from rlcore.nn.random_stream import RandomStream
 from rlcore.parallel import world
 
-
-@dataclass(frozen=True)
-class PpoConfig:
-    """Settings of `Ppo`."""
-
-    trace_time: float = 20.0
-    """Time over which increments are gathered into A [s]: the lambda of the field is exp(-dt / trace_time)."""
-    clip: float = 0.2
-    """c: how far the ratio of probabilities may go and still be rewarded."""
-    epochs: int = 8
-    """Passes over a batch."""
-    minibatch: int = 256
-    """Rows of a gradient step, per run; rows left over in one pass come in another."""
-    rate: float = 3e-4
-    """Adam's step size."""
-    rate_final: float | None = None
-    """The same from `anneal_steps` on, in between linearly; None keeps it."""
-    entropy: float = 0.0
-    """e, weight of the entropy, beside advantages of unit variance."""
-    entropy_final: float | None = None
-    """The same from `anneal_steps` on, in between linearly; None keeps it."""
-    anneal_steps: int = 1_000_000
-    """Environment steps per run over which rate and entropy reach their final values."""
-    value_weight: float = 0.5
-    """w."""
-    value_clip: float = math.inf
-    """How far V may move from what it was, in its own unit, before its loss stops asking for more."""
-    target_kl: float = math.inf
-    """A run rests until the next batch when KL(pi_old | pi) on a minibatch exceeds 1.5 times this [nats]."""
-    gradient_clip: float = 0.5
-    """Largest Euclidean norm of a run's gradient."""
-    sequence: int = 16
-    """With a memory: steps along which gradients flow; it must divide the steps of a batch."""
-    compiled: bool = False
-    """Whether a gradient step is one compiled graph: 20 to 60 s once, then about twice as fast on small networks."""
+TOGETHER, FEW_ROWS = 4, 1024  # so many gradient steps are one graph, if each has no more rows than that
 
 
 class Proximal(nn.Module):
@@ -76,6 +44,8 @@ class Proximal(nn.Module):
         self.pull_kind = "kl"
         """Which divergence a pull has: kl, chi2 or sqrt_chi2."""
         self.register_buffer("gathered", torch.zeros((), dtype=torch.long))
+        self.passing: Callable[..., Tensor] = Graph(self.passes) if config.compiled else self.passes
+        self.packing: Callable[..., Tensor] = Graph(self.pack) if config.compiled else self.pack
 
     def act(self, obs: Tensor, noise: Tensor | None) -> Tensor:  # [B, d + M], [B, noise_dim] -> [B, m + M]
         """Actions, followed by what to remember if there is a memory; row b belongs to run b mod S."""
@@ -148,134 +118,139 @@ class Proximal(nn.Module):
         Among several processes the rows are a `shared` batch's, or else all have the whole of it. The columns are
         exchanged once, after which every minibatch is the one that a single process would take, each doing its share.
         """
-        config, networks = self.config, self.networks
+        seeds = self.networks.seeds
         check_rows(batch)
         rows = batch.to(dtype=torch.float32)
-        obs, after, action = (apart(x, networks.seeds) for x in (rows.obs, rows.next_obs, rows.action))
-        reward, discount, dt, last = (
-            apart(x, networks.seeds) for x in (rows.reward, rows.discount, rows.dt, rows.extras["last"])
-        )  # [K, S, n]
-        action = action[..., : self.head.action_dim]
-        steps = len(obs)
-        view = networks.look(merged(obs))
-        value = split(view.value, steps)
-        delta = reward + discount * split(networks.look(merged(after)).value, steps) - value
-        advantage = traced_sum(delta, discount, dt, last, config.trace_time)
-        old_log = split(self.head.log_prob(view.law, merged(action)), steps)
-        columns = [obs, last, action, advantage, old_log, value]
-        if reference is not None:
-            columns.append(apart(reference.float(), networks.seeds))
+        given = [apart(x, seeds) for x in (rows.obs, rows.next_obs, rows.action[..., : self.head.action_dim])]
+        given += [apart(x, seeds) for x in (rows.reward, rows.discount, rows.dt, rows.extras["last"])]
+        laws = None if reference is None else apart(reference.float(), seeds)
+        packed = self.packing(*given, laws, dict(self.networks.named_parameters()))
         if shared:
-            columns = [world().whole(x, 2) for x in columns]
-        obs, last, action, advantage, old_log, value, *laws = columns
-        target = advantage + value
-        spread = advantage.std((0, 2), keepdim=True)
-        scaled = (advantage - advantage.mean((0, 2), keepdim=True)) / (spread + 1e-8)
-        columns = [obs, last, action, scaled, target, old_log, value, *laws]
-        length = config.sequence if networks.memory_dim else 1
-        columns = [segments(x, length) for x in columns]  # [L, S, N, ...]
-        scaled_pull = pull / (spread[0, :, 0] + 1e-8)  # in the units of the reward, as advantages are divided
-        seen = self.descend(columns, length, scaled_pull)
+            packed = world().whole(packed, 2)
+        advantage, target, _, value, _ = self.columns(packed)[2].unbind(-1)
+        spread, explained = advantage.std((0, 2)), 1.0 - (target - value).var((0, 2)) / (target.var((0, 2)) + 1e-8)
+        advantage.sub_(advantage.mean((0, 2), keepdim=True)).div_(spread[:, None] + 1e-8)
+        scaled_pull = pull / (spread + 1e-8)  # in the units of the reward, as advantages are divided
+        seen = self.descend(segments(packed, self.length), scaled_pull)
         self.gathered += value[:, 0].numel()
         names = ("kl", "surrogate", "value_loss", "entropy", "clipped")
         found = {f"train/{name}": x.mean() for name, x in zip(names, seen[:-1], strict=True)}
-        unexplained = (target - value).var((0, 2)) / (target.var((0, 2)) + 1e-8)
         return found | {
             "train/steps_share": seen[-1].mean(),
-            "train/explained_variance": 1.0 - unexplained.mean(),
+            "train/explained_variance": explained.mean(),
             "train/advantage_sd": spread.mean(),
         }
 
-    def descend(self, columns: list[Tensor], length: int, pull: Tensor) -> list[Tensor]:
+    def pack(
+        self,
+        obs: Tensor,
+        after: Tensor,
+        action: Tensor,
+        reward: Tensor,
+        discount: Tensor,
+        dt: Tensor,
+        last: Tensor,
+        reference: Tensor | None,
+        parameters: dict[str, Tensor],
+    ) -> Tensor:  # all [K, S, n, ...] -> [K, S, n, C]
+        """What the loss takes of a batch as one matrix, so that exchanging and shuffling it is one call each."""
+        networks, steps = self.networks, len(reward)
+
+        def look(x: Tensor) -> View:
+            return functional_call(networks, parameters, (merged(x),))  # type: ignore[no-any-return]
+
+        view, ahead = look(obs), split(look(after).value, steps)
+        value = split(view.value, steps)
+        advantage = traced_sum(reward + discount * ahead - value, discount, dt, last, self.config.trace_time)
+        old_log = split(self.head.log_prob(view.law, merged(action)), steps)
+        numbers = torch.stack([advantage, advantage + value, old_log, value, last.to(value.dtype)], -1)
+        return torch.cat([obs, action, numbers] if reference is None else [obs, action, numbers, reference], -1)
+
+    def columns(self, packed: Tensor) -> tuple[Tensor, ...]:
+        """Observations, actions, five numbers and laws of reference, of which there may be none: views of it."""
+        widths = [self.networks.observation_dim + self.networks.memory_dim, self.head.action_dim, 5]
+        return torch.split(packed, [*widths, packed.shape[-1] - sum(widths)], -1)
+
+    def unpack(self, rows: Tensor, entropy: Tensor, pull: Tensor) -> tuple[Tensor, ...]:
+        """The arguments of `loss` from such a matrix."""
+        obs, action, numbers, reference = self.columns(rows)
+        scaled, target, old_log, value, last = numbers.unbind(-1)
+        given = (obs, last > 0.5, action, scaled, target, old_log, value, entropy)
+        return (*given, reference, pull) if reference.shape[-1] else given
+
+    @property
+    def length(self) -> int:
+        """Steps along which gradients flow."""
+        return self.config.sequence if self.networks.memory_dim else 1
+
+    def descend(self, packed: Tensor, pull: Tensor) -> list[Tensor]:
         """The gradient steps; means over those taken of what the loss shows, and the share that was taken, [S] each."""
-        config, count, here = self.config, columns[0].shape[2], world()
-        device = columns[0].device
-        size = min(max(1, config.minibatch // length), count)
-        share, whole = here.share(size, "the rows of a minibatch"), count - count % size
+        config, count, device, here = self.config, packed.shape[2], packed.device, world()
+        size = min(max(1, config.minibatch // self.length), count)
+        share, many = here.share(size, "the rows of a minibatch"), count // size
         done = (self.gathered / config.anneal_steps).clamp(max=1.0)
         rate = annealed(config.rate, config.rate_final, done)
         entropy = annealed(config.entropy, config.entropy_final, done)
         active = torch.ones(self.networks.seeds, device=device)
-        limit = 1.5 * config.target_kl
-        flat, taken = self.adam.flat(), torch.zeros_like(active)
-        sums: list[Tensor] = []
+        flat, moments = self.adam.flat(), self.adam.moments()
+        tally = torch.zeros(6, len(active), device=device)
+        few = share * self.length <= FEW_ROWS
+        together = share * (math.gcd(many, TOGETHER) if few and here.alone else 1)
+        part = share if few or not config.compiled or device.type != "cpu" else divisor(share, FEW_ROWS // self.length)
+        given = (rate, entropy, pull)
         for _ in range(config.epochs):
             order = torch.randperm(count, generator=self.stream.on(device), device=device)
-            mine = here.own(order[:whole].view(-1, size), 1).flatten()
-            shuffled = [x.index_select(2, mine) for x in columns]
-            for first in range(0, len(mine), share):
-                part = [x.narrow(2, first, share).contiguous() for x in shuffled]
-                extra = (part[7], pull) if len(part) > 7 else ()
-                given = (*part[:7], entropy, *extra)
-                active, _, *seen = self.adam.step(flat, rate, config.gradient_clip, active, limit, *given)
-                sums = [active * x if not sums else s + active * x for s, x in zip(sums or seen, seen, strict=True)]
-                taken += active
+            mine = here.own(order[: many * size].view(-1, size), 1).flatten()
+            for rows in packed.index_select(2, mine).split_with_sizes([together] * (len(mine) // together), 2):
+                if here.alone and part == share:
+                    active = self.passing(flat, moments, active, tally, rows, share, *given)
+                else:
+                    active = self.step_in_parts(flat, moments, active, tally, rows, part, *given)
             if device.type == "cpu" and not bool(active.any()):
                 break  # nothing would move any more; on a GPU looking costs more than going on
         self.adam.store(flat)
-        planned = config.epochs * (count // size)
-        return [s / taken.clamp(min=1.0) for s in sums] + [taken / planned]
+        return [*(tally[:-1] / tally[-1].clamp(min=1.0)), tally[-1] / (config.epochs * many)]
 
+    def passes(
+        self,
+        flat: Tensor,
+        moments: Moments,
+        active: Tensor,
+        tally: Tensor,
+        rows: Tensor,
+        size: int,
+        rate: Tensor,
+        entropy: Tensor,
+        pull: Tensor,
+    ) -> Tensor:
+        """Gradient steps on `size` columns of rows [L, S, N, C] at a time: parameters, moments and `tally` in place."""
+        limit, clip = 1.5 * self.config.target_kl, self.config.gradient_clip
+        for part in torch.split(rows, size, 2):
+            given = self.unpack(part, entropy, pull)
+            active, _, *seen = self.adam.take(flat, moments, rate, clip, active, limit, given)
+            tally += active * torch.stack([*seen, torch.ones_like(active)])
+        return active
 
-def check_config(config: PpoConfig) -> None:
-    """Raise unless these settings can be used."""
-    if not config.trace_time >= 0.0:
-        raise ConfigError(f"trace_time must not be negative, got {config.trace_time} s; inf sums to the end")
-    for name in ("rate", "clip"):
-        check_positive(name, getattr(config, name))
-    for name in ("entropy", "value_weight"):
-        check_not_negative(name, getattr(config, name))
-    for name in ("rate_final", "entropy_final"):
-        if (value := getattr(config, name)) is not None:
-            check_numbers(name, value)
-            check_not_negative(name, value)
-    for name in ("value_clip", "target_kl", "gradient_clip"):
-        if not getattr(config, name) > 0.0:
-            raise ConfigError(f"{name} must be positive, got {getattr(config, name)}; inf does without")
-    for name in ("epochs", "minibatch", "anneal_steps", "sequence"):
-        check_integer(name, getattr(config, name))
-        if getattr(config, name) < 1:
-            raise ConfigError(f"{name} must be at least 1, got {getattr(config, name)}")
-
-
-def check_rows(batch: Transitions) -> None:
-    """Raise unless these are consecutive rows."""
-    if batch.reward.dim() != 2 or "last" not in batch.extras:
-        raise ShapeError(
-            f"expected consecutive rows [K, B] with extras['last'], got {list(batch.reward.shape)}; use RolloutSource"
-        )
+    def step_in_parts(
+        self,
+        flat: Tensor,
+        moments: Moments,
+        active: Tensor,
+        tally: Tensor,
+        rows: Tensor,
+        size: int,
+        rate: Tensor,
+        entropy: Tensor,
+        pull: Tensor,
+    ) -> Tensor:
+        """One gradient step, the mean of those of `size` columns at a time."""
+        limit, clip = 1.5 * self.config.target_kl, self.config.gradient_clip
+        parts = [self.unpack(part, entropy, pull) for part in torch.split(rows, size, 2)]
+        active, _, *seen = self.adam.step_over(flat, moments, rate, clip, active, limit, parts)
+        tally += active * torch.stack([*seen, torch.ones_like(active)])
+        return active
 
 
 def annealed(start: float, final: float | None, share: Tensor) -> Tensor:  # [] -> []
     """start + share (final - start)."""
     return start + share * ((start if final is None else final) - start)
-
-
-def apart(x: Tensor, seeds: int) -> Tensor:  # [K, B, ...] -> [K, S, B / S, ...]
-    """Rows by run, row b belonging to run b mod S."""
-    if x.shape[1] % seeds:
-        raise ShapeError(f"{x.shape[1]} paths cannot be shared out over {seeds} runs; give a multiple of them")
-    return x.reshape(len(x), -1, seeds, *x.shape[2:]).transpose(1, 2)
-
-
-def together(x: Tensor) -> Tensor:  # [S, N, ...] -> [N S, ...]
-    """The inverse for one step."""
-    return x.transpose(0, 1).flatten(0, 1)
-
-
-def merged(x: Tensor) -> Tensor:  # [K, S, n, ...] -> [S, K n, ...]
-    """All steps of a run side by side."""
-    return x.transpose(0, 1).flatten(1, 2)
-
-
-def split(x: Tensor, steps: int) -> Tensor:  # [S, K n, ...] -> [K, S, n, ...]
-    """The inverse."""
-    return x.reshape(len(x), steps, -1, *x.shape[2:]).transpose(0, 1)
-
-
-def segments(x: Tensor, length: int) -> Tensor:  # [K, S, n, ...] -> [L, S, K / L n, ...]
-    """Sequences of L consecutive steps side by side."""
-    if len(x) % length:
-        raise ConfigError(f"sequence must divide the {len(x)} steps of a batch, got {length}")
-    pieces = x.reshape(-1, length, *x.shape[1:]).transpose(0, 1)  # [L, K / L, S, n, ...]
-    return pieces.transpose(1, 2).flatten(2, 3)

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from rlcore.agents.orpo.base_data import OccupancySpace, Occupied, occupied, true_reward
-from rlcore.agents.orpo.proximal import apart, merged
 from rlcore.agents.orpo.ratio import Ratio, RatioConfig, RatioNetworks, divergences
+from rlcore.agents.orpo.rows import apart, merged
 from rlcore.agents.orpo.strength import Certified, Strength
 from rlcore.data import Transitions
 from rlcore.errors import ConfigError, DataError

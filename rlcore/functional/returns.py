@@ -16,12 +16,37 @@ def traced_sum(delta: Tensor, discount: Tensor, dt: Tensor, last: Tensor, trace_
     """
     if trace_time == 0.0:
         return delta
-    keep = discount * torch.exp(-dt / trace_time) * ~last
-    found, ahead = torch.empty_like(delta), torch.zeros_like(delta[0])
-    for k in range(len(delta) - 1, -1, -1):
-        ahead = delta[k] + keep[k] * ahead
-        found[k] = ahead
-    return found
+    return backward_recurrence(delta, discount * torch.exp(-dt / trace_time) * ~last)
+
+
+BLOCK = 8
+
+
+def backward_recurrence(gain: Tensor, keep: Tensor) -> Tensor:
+    """A_k = gain_k + keep_k A_{k+1}, and nothing follows the last row; all [K, ...].
+
+    Every block of 8 rows is summed as if nothing came after it, all blocks at once; the first rows of the blocks obey
+    a recurrence of the same kind, 8 times as short; what comes after a block enters its rows by the product of `keep`
+    up to its end. That is 16 operations per factor of 8 in K, where row by row takes 2 K.
+    Source: Blelloch, "Prefix sums and their applications", 1990, for such sums in blocks.
+    """
+    steps = len(gain)
+    blocks = -(-steps // BLOCK)
+    if blocks > 1 and steps % BLOCK:
+        rest = gain.new_zeros(blocks * BLOCK - steps, *gain.shape[1:])
+        return backward_recurrence(torch.cat([gain, rest]), torch.cat([keep, rest]))[:steps]
+    size = BLOCK if blocks > 1 else steps
+    gains, keeps = (x.reshape(blocks, size, *x.shape[1:]).unbind(1) for x in (gain, keep))
+    sums, products = [gains[-1]], [keeps[-1]]
+    for g, k in zip(gains[-2::-1], keeps[-2::-1], strict=True):
+        sums.append(torch.addcmul(g, k, sums[-1]))
+        products.append(k * products[-1])
+    found = torch.stack(sums[::-1], 1)
+    if blocks > 1:
+        first = backward_recurrence(sums[-1], products[-1])
+        ahead = torch.cat([first[1:], torch.zeros_like(first[:1])]).unsqueeze(1)
+        found = torch.addcmul(found, torch.stack(products[::-1], 1), ahead)
+    return found.reshape(gain.shape)
 
 
 def returns_to_go(

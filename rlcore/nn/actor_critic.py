@@ -87,6 +87,10 @@ class ActorCritic(nn.Module):
             policy.mul_(POLICY_GAIN)
         self.memory_dim = 0 if self.recurrent is None else self.recurrent.memory
 
+    def forward(self, obs: Tensor) -> View:
+        """`look`."""
+        return self.look(obs)
+
     def look(self, obs: Tensor) -> View:  # [S, N, d + M]
         """Law, value and next memory at single observations."""
         memory = obs[..., self.observation_dim :]

@@ -10,18 +10,28 @@ Source: Kingma and Ba, "Adam", ICLR 2015, algorithm 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from rlcore.errors import ShapeError
+from rlcore.nn.graphs import Graph
 from rlcore.parallel import world
 
 B1, B2, EPS = 0.9, 0.999, 1e-8
 Loss = Callable[..., tuple[Tensor, tuple[Tensor, ...]]]
+
+
+class Moments(NamedTuple):
+    """Adam's state of S runs; a step changes it in place."""
+
+    mean: Tensor  # [S, P] m
+    square: Tensor  # [S, P] v
+    steps: Tensor  # [S] k
+    begun: Tensor  # [2, S] 1 - b1^k and 1 - b2^k
 
 
 class FlatAdam(nn.Module):
@@ -48,14 +58,9 @@ class FlatAdam(nn.Module):
         for name in ("mean", "square"):
             self.register_buffer(name, torch.zeros(seeds, sum(self.sizes)))
         self.register_buffer("steps", torch.zeros(seeds))
-        self.step: Callable[..., tuple[Tensor, ...]] = self.take
-        self.slope: Callable[..., tuple[Tensor, ...]] = self.gradient_of
-        self.go: Callable[..., Tensor] = self.move
-        if compiled and world().alone:
-            self.step = torch.compile(self.take, fullgraph=True, dynamic=False)
-        elif compiled:  # the gradient is exchanged between two graphs: none can hold what waits for other processes
-            self.slope = torch.compile(self.gradient_of, fullgraph=True, dynamic=False)
-            self.go = torch.compile(self.move, fullgraph=True, dynamic=False)
+        self.slope: Callable[..., tuple[Tensor, ...]] = Graph(self.gradient_of) if compiled else self.gradient_of
+        self.go: Callable[..., Tensor] = Graph(self.move) if compiled else self.move
+        self.taken: Callable[..., tuple[Tensor, ...]] = Graph(self.take) if compiled else self.take
 
     @torch.no_grad()
     def flat(self) -> Tensor:  # -> [S, P]
@@ -74,21 +79,63 @@ class FlatAdam(nn.Module):
         parts = torch.split(flat, self.sizes, 1)
         return {f"owner.{n}": x.reshape(s) for n, x, s in zip(self.names, parts, self.shapes, strict=True)}
 
+    def moments(self) -> Moments:
+        """What a step moves beside the parameters: to be read once for many steps."""
+        begun = torch.stack([-torch.expm1(self.steps * math.log(b)) for b in (B1, B2)])  # without cancellation
+        return Moments(self.mean, self.square, self.steps, begun)
+
+    def step(
+        self, flat: Tensor, rate: Tensor, clip: float, active: Tensor, limit: float, *args: Tensor
+    ) -> tuple[Tensor, ...]:
+        """`take` with the moments as they are; compiled it is one graph, among several processes two."""
+        if self.world.alone:
+            return self.taken(flat, self.moments(), rate, clip, active, limit, args)
+        return self.step_over(flat, self.moments(), rate, clip, active, limit, [args])
+
+    def step_over(
+        self,
+        flat: Tensor,
+        moments: Moments,
+        rate: Tensor,
+        clip: float,
+        active: Tensor,
+        limit: float,
+        parts: Sequence[tuple[Tensor, ...]],
+    ) -> tuple[Tensor, ...]:
+        """The same step from equal parts of its rows, one after the other: small ones stay in a processor's cache.
+
+        Among several processes the gradient is exchanged between the two graphs: none can hold what waits for others.
+        """
+        found = list(self.slope(flat, parts[0]))
+        for args in parts[1:]:
+            torch._foreach_add_(found, self.slope(flat, args))
+        if len(parts) > 1:
+            torch._foreach_div_(found, float(len(parts)))
+        self.world.average_(found)
+        gradient, losses, *seen = found
+        active = self.go(flat, moments, gradient, rate, clip, active, limit, seen[0] if seen else losses)
+        return (active, losses, *seen)
+
     def take(
-        self, flat: Tensor, rate: Tensor, clip: float, active: Tensor, limit: float, *args: Any
+        self,
+        flat: Tensor,
+        moments: Moments,
+        rate: Tensor,
+        clip: float,
+        active: Tensor,
+        limit: float,
+        args: tuple[Tensor, ...],
     ) -> tuple[Tensor, ...]:
         """One step in place on flat [S, P] where active [S]; -> (active, losses [S], *seen).
 
         A run whose first seen tensor [S] exceeds `limit` rests in this step and in those after it. Rows of the gradient
         longer than `clip` are shortened to it.
         """
-        gradient, losses, *seen = self.slope(flat, *args)
-        if not self.world.alone:
-            self.world.average_([gradient, losses, *seen])
-        active = self.go(flat, gradient, rate, clip, active, limit, seen[0] if seen else losses)
+        gradient, losses, *seen = self.gradient_of(flat, args)
+        active = self.move(flat, moments, gradient, rate, clip, active, limit, seen[0] if seen else losses)
         return (active, losses, *seen)
 
-    def gradient_of(self, flat: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    def gradient_of(self, flat: Tensor, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The gradient [S, P], the losses [S] and what else the loss shows."""
         if self.compiled:
             gradient, (_, (losses, seen)) = torch.func.grad_and_value(self.total, has_aux=True)(flat, *args)
@@ -100,7 +147,15 @@ class FlatAdam(nn.Module):
         return (gradient, losses.detach(), *(x.detach() for x in seen))
 
     def move(
-        self, flat: Tensor, gradient: Tensor, rate: Tensor, clip: float, active: Tensor, limit: float, watched: Tensor
+        self,
+        flat: Tensor,
+        moments: Moments,
+        gradient: Tensor,
+        rate: Tensor,
+        clip: float,
+        active: Tensor,
+        limit: float,
+        watched: Tensor,
     ) -> Tensor:
         """Adam's step in place along gradients [S, P], where active [S] and `watched` [S] is within the limit."""
         if limit < math.inf:
@@ -108,13 +163,14 @@ class FlatAdam(nn.Module):
         move = active.unsqueeze(1)
         if clip < math.inf:
             gradient = gradient * (clip / (gradient.norm(dim=1, keepdim=True) + 1e-6)).clamp(max=1.0)
-        self.steps.add_(active)
-        self.mean.lerp_(gradient, (1.0 - B1) * move)
-        self.square.lerp_(gradient * gradient, (1.0 - B2) * move)
-        k = self.steps.clamp(min=1.0).unsqueeze(1)
-        begun, begun_square = (-torch.expm1(k * math.log(b)) for b in (B1, B2))  # 1 - b^k without cancellation
-        size = (self.square / begun_square).sqrt() + EPS
-        flat.sub_(move * rate / begun * self.mean / size)
+        moments.steps.add_(active)
+        for begun, b in zip(moments.begun, (B1, B2), strict=True):
+            begun.add_((1.0 - b) * active * (1.0 - begun))
+        moments.mean.add_((1.0 - B1) * move * (gradient - moments.mean))
+        moments.square.add_((1.0 - B2) * move * (gradient * gradient - moments.square))
+        first, second = (begun.clamp(min=1e-8).unsqueeze(1) for begun in moments.begun)
+        size = (moments.square / second).sqrt() + EPS
+        flat.sub_(move * rate / first * moments.mean / size)
         return active
 
     def total(self, flat: Tensor, *args: Any) -> tuple[Tensor, tuple[Tensor, tuple[Tensor, ...]]]:

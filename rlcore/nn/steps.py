@@ -9,9 +9,7 @@ Source: Kingma and Ba, "Adam", ICLR 2015, algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import count
-from types import FunctionType, MethodType
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 from torch.optim import Adam, Optimizer
 
+from rlcore.nn.graphs import Graph
 from rlcore.parallel import world
 
 Seen = tuple[Tensor, ...]
@@ -112,35 +111,10 @@ def compiled_once(method: Any, name: str | None) -> Callable[..., Any]:
     """A method as one graph; one that is known by its name is taken again."""
     if name is not None and name in GRAPHS:
         return GRAPHS[name]
-    graph: Callable[..., Any] = torch.compile(
-        fresh(method), fullgraph=True, dynamic=False, options={"guard_filter_fn": of_arguments}
-    )
+    graph = Graph(method)
     if name is not None:
         GRAPHS[name] = graph
     return graph
-
-
-def fresh(method: Any) -> Callable[..., Seen]:
-    """The same method with code of its own: `torch.compile` holds few graphs for one piece of code and refuses more."""
-    function = method.__func__
-    code = function.__code__.replace(co_name=f"{function.__name__}_{next(NUMBERS)}")
-    return MethodType(FunctionType(code, function.__globals__, closure=function.__closure__), method.__self__)
-
-
-NUMBERS = count()
-
-
-def of_arguments(guards: Sequence[Any]) -> list[bool]:
-    """Which guards of a graph are looked at in every call: those of the arguments and of torch's own state.
-
-    All others are of the owner, which does not change after it was made, and of what is imported. They number
-    hundreds for a small network and take a fifth of a step. A parameter or a row of another size, and another learning
-    rate, compile anew as ever.
-    """
-    return [(not guard.is_global and guard.name.startswith(ARGUMENTS)) or not guard.name for guard in guards]
-
-
-ARGUMENTS = ("parameters", "slow", "fixed", "gradient", "steps", "means", "squares", "corrections", "settings", "args")
 
 
 class FusedStep:

@@ -192,7 +192,7 @@ def test_hacking_is_a_proxy_above_and_a_true_reward_below_the_reference(
 
 def test_runs_side_by_side_keep_their_rows() -> None:
     a = torch.arange(24.0).view(4, 6)
-    from rlcore.agents.orpo.proximal import apart, merged
+    from rlcore.agents.orpo.rows import apart, merged
 
     torch.testing.assert_close(back(merged(apart(a, 3)), 4), a)
 

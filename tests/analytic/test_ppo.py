@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from rlcore.data import Transitions
 from rlcore.envs import make
 from rlcore.errors import ConfigError, ShapeError
 from rlcore.nn.actor_critic import ActorCritic, Memory
+from rlcore.nn.ensemble import Layers
 from rlcore.nn.flat_adam import FlatAdam
 from rlcore.nn.heads import Beta, Categorical, DiagonalGaussian, Head
 from rlcore.nn.recurrent import RecurrentLayers
@@ -187,15 +189,15 @@ def test_a_time_limit_takes_the_value_of_the_true_next_observation() -> None:
     agent = ppo(ControlSpec("x", 1, 1, 0, dt=1.0), PpoConfig(trace_time=math.inf, epochs=1, value_weight=0.0))
     proximal = agent.proximal
     value = proximal.networks.look(torch.tensor([[[1.0], [2.0], [3.0], [9.0]]])).value[0]
-    columns: list[list[Tensor]] = []
-    proximal.descend = lambda found, length, pull: columns.append(found) or [torch.ones(1)] * 6  # type: ignore[method-assign]
+    packed: list[Tensor] = []
+    proximal.descend = lambda rows, pull: packed.append(rows) or [torch.ones(1)] * 6  # type: ignore[method-assign]
     reward = torch.tensor([[1.0], [2.0], [4.0]])
     for discount, expected in ((0.5, 4.0 + 0.5 * float(value[3].detach())), (0.0, 4.0)):
         rows = rows_of(reward, 0.5, [False, False, True], 9.0)
         ended = rows.discount.clone()
         ended[-1] = discount
         proximal.improve(rows.replace(discount=ended))
-        target = columns[-1][4].flatten()  # in the order of the steps
+        target = proximal.unpack(packed[-1], torch.zeros(()), torch.zeros(1))[4].flatten()  # in the order of the steps
         assert float(target[2]) == pytest.approx(expected)
         assert float(target[0]) == pytest.approx(1.0 + 0.5 * (2.0 + 0.5 * expected))
 
@@ -269,3 +271,44 @@ def test_bad_settings_are_refused_in_one_line() -> None:
         ActorCritic(3, Categorical(2), generator=torch.Generator(), input_scale=[1.0])
     with pytest.raises(ShapeError, match="RolloutSource"):
         ppo(spec).update(rows_of(torch.ones(3, 1), 1.0, [False] * 3, 0.0).flatten())
+
+
+CASES: dict[str, Any] = {
+    "gaussian": {"seeds": 2},
+    "categorical": {"spec": replace(ControlSpec("x", 3, 3, 0, dt=0.05), discrete=True)},
+    "beta with a memory": {"head": "beta", "memory": Memory("gru", 8)},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_the_compiled_update_is_the_eager_one_and_is_compiled_once(case: str) -> None:
+    """Weights and moments after three updates, in graphs of four gradient steps, with rates that change."""
+    parts = dict(CASES[case])
+    spec = parts.pop("spec", ControlSpec("x", 3, 2, 0, dt=0.05, action_low=-1.0, action_high=1.0))
+    config = PpoConfig(trace_time=1.0, epochs=2, minibatch=32, rate=1e-2, rate_final=0.0, anneal_steps=512, sequence=4)
+    layers = Layers((8, 8), activation="tanh")
+    agents = [ppo(spec, replace(config, compiled=c), layers=layers, **parts) for c in (False, True)]
+    seeds, width = parts.get("seeds", 1), 3 + agents[0].memory_dim
+    torch._dynamo.utils.counters.clear()
+    for k in range(3):
+        draw = torch.Generator().manual_seed(k)
+        obs, after = torch.randn(2, 16, 8 * seeds, width, generator=draw)
+        action = torch.rand(16, 8 * seeds, spec.action_dim, generator=draw) - 0.5
+        if spec.discrete:
+            action = nn.functional.one_hot(action.argmax(-1), 3).float()
+        ones = torch.ones(16, 8 * seeds)
+        last = torch.rand(16, 8 * seeds, generator=draw) < 0.1
+        rows = Transitions(obs, action, obs[..., 0], 0.9 * ones, after, 0.05 * ones, {"last": last})
+        metrics = [agent.update(rows) for agent in agents]
+        if k == 0:
+            graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert graphs == 2  # one of the gradient steps, one of what comes before them
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
+    for name, value in metrics[0].items():
+        torch.testing.assert_close(
+            metrics[1][name], value, rtol=1e-3, atol=1e-4, msg=lambda text, n=name: f"{n}: {text}"
+        )
+    for (name, one), two in zip(agents[0].state_dict().items(), agents[1].state_dict().values(), strict=True):
+        if isinstance(one, Tensor):
+            torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-4, msg=lambda text, n=name: f"{n}: {text}")

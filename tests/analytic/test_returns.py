@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rlcore.errors import ConfigError, ShapeError
-from rlcore.functional.returns import returns_to_go
+from rlcore.functional.returns import backward_recurrence, returns_to_go
 
 GAMMA = 0.9
 
@@ -55,3 +55,18 @@ def test_bad_input_is_told() -> None:
     with pytest.raises(ConfigError, match="without a discount"):
         returns_to_go(rows, rows, torch.zeros(3, dtype=torch.bool), failure_reward=1.0)
     assert returns_to_go(rows[:0], rows[:0], torch.zeros(0, dtype=torch.bool)).shape == (0,)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 8, 9, 64, 130])
+def test_a_recurrence_in_blocks_is_the_one_row_by_row(steps: int) -> None:
+    generator = torch.Generator().manual_seed(steps)
+    gain = torch.randn(steps, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    keep = torch.rand(steps, 3, dtype=torch.float64, generator=generator) * (torch.arange(steps) % 11 != 5).unsqueeze(1)
+    rows, ahead = [], torch.zeros(3, dtype=torch.float64)
+    for k in range(steps - 1, -1, -1):
+        ahead = gain[k] + keep[k] * ahead
+        rows.append(ahead)
+    expected, found = torch.stack(rows[::-1]), backward_recurrence(gain, keep)
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(x.square().sum(), gain)[0] for x in (found, expected)]
+    torch.testing.assert_close(*gradients)
