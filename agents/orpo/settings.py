@@ -42,7 +42,7 @@ class PpoConfig:
     sequence: int = 16
     """With a memory: steps along which gradients flow; it must divide the steps of a batch."""
     compiled: bool = False
-    """Whether a gradient step is one compiled graph: 20 to 60 s once, then about twice as fast on small networks."""
+    """Whether gradient steps are compiled graphs: up to a minute once, then much faster on small networks."""
 
 
 def check_config(config: PpoConfig) -> None:
