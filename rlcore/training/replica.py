@@ -58,9 +58,10 @@ class LeadingFolder(RunFolder):
             world().from_leader((refused, None, None) if refused else ("", self.result, self.stored))
 
 
-def run_folder(path: Path, about: Any, *, resume: bool, label: str) -> RunFolder | Replica:
-    """The recorder of this process; raises unless all were started for the same run."""
+def run_folder(path: Path, about: Any, *, resume: bool, label: str = "", **intervals: Any) -> RunFolder | Replica:
+    """The recorder of this process, checkpoints in the intervals of `RunFolder`; raises unless all do the same run."""
     world().check_same({f"the setting {name}": value for name, value in flat(plain(about)).items()})
-    if world().alone:
-        return RunFolder(path, about, resume=resume, label=label)
-    return LeadingFolder(path, about, resume=resume, label=label) if world().leads else Replica()
+    if not world().leads:
+        return Replica()
+    kind = RunFolder if world().alone else LeadingFolder
+    return kind(path, about, resume=resume, label=label, **intervals)
