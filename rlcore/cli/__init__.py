@@ -10,6 +10,7 @@ from typing import Any
 
 from rlcore.cli.bench import bench_command
 from rlcore.cli.run import run_command
+from rlcore.cli.sweep import sweep_command
 from rlcore.cli.verbs import compare_command, list_command, verify_command
 from rlcore.errors import DataWarning, RlcoreError, unknown_name
 
@@ -20,6 +21,7 @@ USAGE = """usage: rlcore VERB ...
   compare RUN... [--tag TAG] [...]       one table and one figure over recorded runs
   verify [SYSTEM] [--rows A,B] [--slow]  the acceptance table; exit code 0 only when every row holds
   bench [NAME] [--json F] [--figure F]   throughput beside the peers installed, in one run
+  sweep EXPERIMENT key=a,b [...]         settings and seeds, many at a time, here or on a Ray cluster
 
 `rlcore VERB --help` says more."""
 
@@ -29,6 +31,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "compare": compare_command,
     "verify": verify_command,
     "bench": bench_command,
+    "sweep": sweep_command,
 }
 
 
