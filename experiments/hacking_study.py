@@ -22,7 +22,7 @@ from rlcore.envs.hacking.glucose_risk import HIGH, LOW
 from rlcore.reporting.tables import print_rows
 from rlcore.simulation import Feedback, Policy, begin, rollout
 from rlcore.simulation.environment import Environment, EnvState, Renderable
-from rlcore.simulation.rollout import noise_chunks
+from rlcore.simulation.stepping import noise_chunks
 
 
 @dataclass(frozen=True, eq=False)

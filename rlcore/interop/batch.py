@@ -20,7 +20,7 @@ from torch import Tensor
 from rlcore.errors import ConfigError, NumericsError, RlcoreError, ShapeError
 from rlcore.simulation.environment import Environment, EnvState, Renderable
 from rlcore.simulation.noise import Stream, step_noise
-from rlcore.simulation.rollout import CHUNK_NUMBERS, begin, initial_noise
+from rlcore.simulation.stepping import CHUNK_NUMBERS, begin, initial_noise
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]

@@ -1,4 +1,7 @@
-"""Where an agent's batches come from. A source holds the environment and its place in time; the agent does not."""
+"""Where an agent's batches come from. A source holds the environment and its place in time; the agent does not.
+
+`mode` says how the rollouts are carried out (`rlcore.simulation.modes`); the numbers agree to rounding.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from rlcore.simulation.correlated import NoiseFromState, WithCorrelatedNoise
 from rlcore.simulation.environment import Environment, EnvState
 from rlcore.simulation.noise import Stream, step_noise
 from rlcore.simulation.policy import Policy
-from rlcore.simulation.rollout import begin, rollout, rollout_with_reset
+from rlcore.simulation.rollout import Mode, begin, rollout, rollout_with_reset
 
 Batch = TypeVar("Batch")
 
@@ -62,15 +65,15 @@ class PathSource(Source[Trajectory]):
     Several processes share the paths.
     """
 
-    def __init__(self, env: Environment, paths: int, path_steps: int, *, seed: int) -> None:
-        self.env, self.paths, self.path_steps, self.seed = env, paths, path_steps, seed
+    def __init__(self, env: Environment, paths: int, path_steps: int, *, seed: int, mode: Mode = "eager") -> None:
+        self.env, self.paths, self.path_steps, self.seed, self.mode = env, paths, path_steps, seed, mode
 
     def next(self, policy: Policy) -> Trajectory:
         first_row = self.steps // self.path_steps  # every path is a row of its own, so the noise never repeats
         own = world().share(self.paths, "the paths of a source")
         start = begin(self.env, own, seed=self.seed, first_row=first_row + world().rank * own)
         self.count(self.paths * self.path_steps, self.paths * self.path_steps * self.env.spec.dt)
-        return rollout(self.env, policy, start, self.path_steps)[0]
+        return rollout(self.env, policy, start, self.path_steps, mode=self.mode)[0]
 
 
 class _Continuing(Source[Batch]):
@@ -80,8 +83,8 @@ class _Continuing(Source[Batch]):
     they are run.
     """
 
-    def __init__(self, env: Environment, paths: int, steps_per_call: int, *, seed: int) -> None:
-        self.env, self.steps_per_call = env, steps_per_call
+    def __init__(self, env: Environment, paths: int, steps_per_call: int, *, seed: int, mode: Mode = "eager") -> None:
+        self.env, self.steps_per_call, self.mode = env, steps_per_call, mode
         self.paths, own = paths, world().share(paths, "the paths of a source")
         self.stand = begin(env, own, seed=seed, first_row=world().rank * own)
 
@@ -107,7 +110,7 @@ class StepSource(_Continuing[Trajectory]):
     """The next steps of paths that go on for ever: online learning, ergodic or discounted."""
 
     def next(self, policy: Policy) -> Trajectory:
-        trajectory, self.stand = rollout(self.env, policy, self.stand, self.steps_per_call)
+        trajectory, self.stand = rollout(self.env, policy, self.stand, self.steps_per_call, mode=self.mode)
         self.count_call()
         return trajectory
 
@@ -116,7 +119,7 @@ class RolloutSource(_Continuing[Transitions]):
     """The next steps of paths that restart when they finish, as transitions [K, B, ...]."""
 
     def next(self, policy: Policy) -> Transitions:
-        transitions, self.stand = rollout_with_reset(self.env, policy, self.stand, self.steps_per_call)
+        transitions, self.stand = rollout_with_reset(self.env, policy, self.stand, self.steps_per_call, mode=self.mode)
         self.count_call()
         return transitions
 
@@ -128,14 +131,24 @@ class CorrelatedSource(_Continuing[Transitions]):
     """
 
     def __init__(
-        self, env: Environment, paths: int, steps_per_call: int, *, seed: int, noise_dim: int, correlation_time: float
+        self,
+        env: Environment,
+        paths: int,
+        steps_per_call: int,
+        *,
+        seed: int,
+        noise_dim: int,
+        correlation_time: float,
+        mode: Mode = "eager",
     ) -> None:
-        super().__init__(WithCorrelatedNoise(env, noise_dim, correlation_time), paths, steps_per_call, seed=seed)
+        noisy = WithCorrelatedNoise(env, noise_dim, correlation_time)
+        super().__init__(noisy, paths, steps_per_call, seed=seed, mode=mode)
         self.width = noise_dim
 
     def next(self, policy: Policy) -> Transitions:
         check_noise(policy, self.width)
-        found, self.stand = rollout_with_reset(self.env, NoiseFromState(policy), self.stand, self.steps_per_call)
+        loud = NoiseFromState(policy)
+        found, self.stand = rollout_with_reset(self.env, loud, self.stand, self.steps_per_call, mode=self.mode)
         self.count_call()
         return found.replace(obs=found.obs[..., : -self.width], next_obs=found.next_obs[..., : -self.width])
 
@@ -160,10 +173,11 @@ class HeldSource(_Continuing[Transitions]):
         hold: int,
         shares: Sequence[float] = (1.0,),
         spread: bool = False,
+        mode: Mode = "eager",
     ) -> None:
         if hold < 1 or not shares:
             raise ConfigError(f"need hold >= 1 step and at least one share, got {hold} and {list(shares)}")
-        super().__init__(env, paths, steps_per_call, seed=seed)
+        super().__init__(env, paths, steps_per_call, seed=seed, mode=mode)
         self.hold = hold
         if spread and math.isfinite(env.spec.horizon):
             phase = self.stand.row * round(env.spec.horizon / env.spec.dt) // paths  # [B] steps
@@ -176,7 +190,7 @@ class HeldSource(_Continuing[Transitions]):
         while left:
             count = min(left, self.hold - self.stand.step % self.hold)  # up to the next draw
             held = HeldNoise(policy, self.noise(policy.noise_dim)) if policy.noise_dim else policy
-            piece, self.stand = rollout_with_reset(self.env, held, self.stand, count)
+            piece, self.stand = rollout_with_reset(self.env, held, self.stand, count, mode=self.mode)
             pieces.append(piece)
             left -= count
         self.count_call()

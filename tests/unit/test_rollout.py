@@ -81,7 +81,7 @@ def test_a_path_does_not_depend_on_the_steps_per_call(split: int) -> None:
 def test_a_path_does_not_depend_on_the_noise_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     env = Barrier()
     whole, _ = rollout(env, POLICY, begin(env, 8, seed=3), 40)
-    monkeypatch.setattr(import_module("rlcore.simulation.rollout"), "CHUNK_NUMBERS", 8 * 2 * 3)  # three steps
+    monkeypatch.setattr(import_module("rlcore.simulation.stepping"), "CHUNK_NUMBERS", 8 * 2 * 3)  # three steps
     chunked, _ = rollout(env, POLICY, begin(env, 8, seed=3), 40)
     assert torch.equal(whole.obs, chunked.obs)
 

@@ -1,0 +1,247 @@
+"""Structure of arrays: a graph over [B, n] tensors rewritten as one over n vectors [B], for small n.
+
+An environment reads and writes the columns of [B, n]. Interleaved in memory they can be neither loaded nor stored in
+whole vector registers; as n separate [B] tensors the whole step becomes one loop over B with everything in registers.
+A value with few columns is held as a numpy array of [B] tensors, so that numpy's own indexing does selection, slicing,
+concatenation and broadcasting; whatever is not known here is put together again and computed as it was.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx
+from torch._inductor.compile_fx import compile_fx, compile_fx_inner
+from torch._inductor.decomposition import select_decomp_table
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+WIDEST = 32
+"""Values with more columns stay whole: their rows fill vector registers by themselves."""
+
+Columns = NDArray[Any]  # of [B] tensors, in the shape of a value without its first dimension
+aten = torch.ops.aten
+_FOLDS: dict[Any, Callable[..., Any]] = {
+    aten.sum.dim_IntList: operator.add,
+    aten.amax.default: torch.maximum,
+    aten.amin.default: torch.minimum,
+    aten.any.dim: operator.or_,
+}
+
+
+class ByColumns(fx.Interpreter):
+    """Runs a graph of aten operations on columns where it can; `rows` is B."""
+
+    def __init__(self, module: fx.GraphModule, rows: int) -> None:
+        super().__init__(module)
+        self.rows = rows
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not (kwargs.keys() - {"alpha", "value", "rounding_mode", "dtype", "layout", "device", "pin_memory"}):
+            found = self.by_columns(target, args, kwargs)
+            if found is not None:
+                return found
+        args, kwargs = fx.node.map_aggregate((args, kwargs), whole)
+        return super().call_function(target, args, kwargs)
+
+    def output(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return fx.node.map_aggregate(args[0], whole)
+
+    def by_columns(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The value of an operation as columns; None where it has to be computed whole."""
+        if not isinstance(target, torch._ops.OpOverload):
+            return None
+        if torch.Tag.pointwise in target.tags:
+            return self.pointwise(target, args, kwargs)
+        if target in (aten.mm.default, aten.addmm.default):
+            return self.product(target, args, kwargs)
+        if target in (aten.cat.default, aten.stack.default):
+            split = [self.split(part) for part in args[0]]
+            parts = [part for part in split if part is not None]
+            dim = args[1] if len(args) > 1 else 0
+            if len(parts) < len(split):
+                return None
+            if dim == 0:
+                return along_rows(parts) if target is aten.stack.default else None
+            join = np.concatenate if target is aten.cat.default else np.stack
+            joined = join(parts, axis=dim - 1 if dim > 0 else dim)
+            return joined if joined.size <= WIDEST else None
+        value = self.split(args[0]) if args and isinstance(args[0], (Tensor, np.ndarray)) else None
+        return None if value is None else self.rearranged(target, value, args[1:], kwargs)
+
+    def pointwise(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Columns | None:
+        rank = max((ndim(arg) for arg in args), default=0)
+        if rank < 2 or kwargs.keys() - {"alpha", "value", "rounding_mode"}:
+            return None  # nothing to split
+        parts = [self.aligned(arg, rank) for arg in args]
+        if any(part is None for part in parts):
+            return None
+        shape = np.broadcast_shapes(*(part.shape for part in parts if isinstance(part, np.ndarray)))
+        if int(np.prod(shape)) > WIDEST:
+            return None
+        spread = [np.broadcast_to(p, shape) if isinstance(p, np.ndarray) else p for p in parts]
+        found = np.empty(shape, dtype=object)
+        for place in np.ndindex(shape):
+            found[place] = target(*(p[place] if isinstance(p, np.ndarray) else p for p in spread), **kwargs)
+        # a row of scalars has no [B]: such a value belongs to no row
+        return found if all(x.shape == (self.rows,) for x in found.flat) else None
+
+    def aligned(self, arg: Any, rank: int) -> Any:
+        """An argument of a pointwise operation whose value has this rank: columns, a number, or None if neither."""
+        if not isinstance(arg, (Tensor, np.ndarray)) or ndim(arg) == 0:
+            return arg
+        if ndim(arg) == rank and shape_of(arg, self.rows)[0] == self.rows:
+            return self.split(arg)
+        if isinstance(arg, np.ndarray):
+            return None
+        if arg.ndim == rank and arg.shape[0] == 1:
+            arg = arg.squeeze(0)
+        return elements(arg) if arg.ndim < rank and arg.numel() <= WIDEST else None
+
+    def split(self, value: Tensor | Columns) -> Columns | None:
+        """A [B, ...] tensor as columns, if they are few."""
+        if isinstance(value, np.ndarray):
+            return value
+        if value.ndim < 1 or value.shape[0] != self.rows or not 0 < value.numel() <= WIDEST * self.rows:
+            return None
+        found = np.empty(value.shape[1:], dtype=object)
+        for place in np.ndindex(found.shape):
+            column = value
+            for index in place:
+                column = column.select(1, index)
+            found[place] = column
+        return found
+
+    def product(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Columns | None:
+        """[B, k] @ [k, j] (+ [j]) as sums over k, where both are few."""
+        *bias, left, right = args
+        x = self.split(left) if ndim(left) == 2 else None
+        if kwargs or x is None or not isinstance(right, Tensor) or right.numel() > WIDEST:
+            return None
+        w = elements(right)
+        total = [[x[i] * w[i, j] for i in range(w.shape[0])] for j in range(w.shape[1])]
+        found = np.empty(len(total), dtype=object)
+        for j, terms in enumerate(total):  # one by one: numpy would take a list of tensors apart
+            found[j] = reduce(operator.add, terms)
+        return self.pointwise(aten.add.Tensor, (found, *bias), {}) if bias else found
+
+    def rearranged(self, target: Any, x: Columns, rest: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """The operations that move columns or fold them."""
+        dim = rest[0] if rest and isinstance(rest[0], int) else None
+        axis = 0 if dim is None else dim - 1 if dim > 0 else dim
+        along = dim is not None and dim != 0 and dim != -x.ndim - 1
+        if target is aten.select.int and along:
+            return boxed(np.take(x, rest[1], axis=axis))
+        if target is aten.slice.Tensor and along:
+            start, end, step = [*rest[1:], None, None, None][:3]
+            index: list[Any] = [slice(None)] * x.ndim
+            index[axis] = slice(start, end, step)
+            return x[tuple(index)]
+        if target is aten.unsqueeze.default and dim not in (0, -x.ndim - 2):
+            return np.expand_dims(x, axis)
+        if target in (aten.squeeze.dim, aten.squeeze.dims):
+            dims = [d % (x.ndim + 1) for d in ([rest[0]] if isinstance(rest[0], int) else rest[0])]
+            return np.squeeze(x, tuple(d - 1 for d in dims if d and x.shape[d - 1] == 1))
+        if target is aten.expand.default and len(rest[0]) == x.ndim + 1:
+            return np.broadcast_to(
+                x, [known if size == -1 else size for size, known in zip(rest[0][1:], x.shape, strict=True)]
+            )
+        views = (aten.view.default, aten.reshape.default, aten._unsafe_view.default)
+        if target in views and rest[0] and rest[0][0] == self.rows and -1 not in rest[0]:
+            return x.reshape(rest[0][1:])
+        if target is aten.permute.default and rest[0][0] == 0:
+            return x.transpose([d - 1 for d in rest[0][1:]])
+        if target is aten.clone.default:
+            return x
+        if target is aten.select_scatter.default:
+            source, place = self.split(rest[0]), [slice(None)] * x.ndim
+            if source is not None and rest[1] > 0:
+                place[rest[1] - 1] = rest[2]
+                found = x.copy()
+                found[tuple(place)] = source
+                return found
+        if target in _FOLDS and rest and not kwargs:
+            return self.folded(target, x, rest)
+        return None
+
+    def folded(self, target: Any, x: Columns, rest: Sequence[Any]) -> Columns | None:
+        """A reduction over dimensions other than the first."""
+        dims = sorted({d % (x.ndim + 1) for d in ([rest[0]] if isinstance(rest[0], int) else rest[0])}, reverse=True)
+        keep = len(rest) > 1 and rest[1]
+        if not dims or 0 in dims or x.size == 0:
+            return None
+        for d in dims:
+            parts = [boxed(np.take(x, [k] if keep else k, axis=d - 1)) for k in range(x.shape[d - 1])]
+            x = reduce(partial(self.each, _FOLDS[target]), parts)
+        return x
+
+    @staticmethod
+    def each(function: Callable[..., Any], a: Columns, b: Columns) -> Columns:
+        found = np.empty(a.shape, dtype=object)
+        for place in np.ndindex(a.shape):
+            found[place] = function(a[place], b[place])
+        return found
+
+
+def boxed(value: Any) -> Columns:
+    """numpy gives the element itself where an array of no dimension is meant."""
+    if isinstance(value, np.ndarray):
+        return value
+    found = np.empty((), dtype=object)
+    found[()] = value
+    return found
+
+
+def elements(value: Tensor) -> Columns:
+    """A small tensor as an array of tensors [1]; numpy would take a tensor [] apart."""
+    found = np.empty(value.shape, dtype=object)
+    for place in np.ndindex(found.shape):
+        found[place] = value[place].reshape(1)
+    return found
+
+
+def ndim(arg: Any) -> int:
+    return arg.ndim + 1 if isinstance(arg, np.ndarray) else arg.ndim if isinstance(arg, Tensor) else 0
+
+
+def shape_of(arg: Any, rows: int) -> tuple[int, ...]:
+    return (rows, *arg.shape) if isinstance(arg, np.ndarray) else tuple(arg.shape)
+
+
+def whole(value: Any) -> Any:
+    """Columns put together again, [B, ...]; each column stays together in memory."""
+    if not isinstance(value, np.ndarray):
+        return value
+    return along_rows([value]).squeeze(0)
+
+
+def along_rows(parts: Sequence[Columns]) -> Tensor:
+    """Columns stacked into [K, B, ...]: one concatenation of all the [B]."""
+    joined = torch.cat([column for part in parts for column in part.flat])
+    return joined.view(len(parts), *parts[0].shape, -1).movedim(-1, 1)
+
+
+def compile_by_columns(module: fx.GraphModule, inputs: list[Tensor], rows: int) -> Callable[..., Any]:
+    """Inductor, after the graph was rewritten by columns."""
+
+    def inner(graph: fx.GraphModule, given: Sequence[Any], **settings: Any) -> Any:
+        known = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
+        modes = [value.fake_mode for value in known if isinstance(value, FakeTensor)]
+        if not modes:
+            return compile_fx_inner(graph, given, **settings)
+        with modes[0]:
+            trace = make_fx(
+                lambda *args: ByColumns(graph, rows).run(*args),
+                decomposition_table=select_decomp_table(),
+                _allow_fake_constant=True,
+            )
+            return compile_fx_inner(trace(*known), given, **settings)
+
+    compiled: Any = compile_fx(module, inputs, inner_compile=inner)
+    return compiled  # type: ignore[no-any-return]

@@ -1,0 +1,78 @@
+"""How a rollout is carried out: which modes there are, which one `auto` takes, and whether the result fits.
+
+| mode     | what runs                                              | first call            |
+|----------|--------------------------------------------------------|-----------------------|
+| eager    | one torch operation after the other; the oracle        | nothing               |
+| compiled | graphs of up to 8 steps, made by `torch.compile`       | 10 to 60 s, then kept |
+| graph    | the compiled rollout as one CUDA graph; needs a GPU    | the same              |
+| auto     | one of them, by device and size; the same on every run |                       |
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import torch
+
+from rlcore.errors import ConfigError
+from rlcore.simulation.environment import Environment, EnvState
+from rlcore.simulation.stepping import run_eager
+
+Mode = Literal["eager", "compiled", "graph", "auto"]
+LARGE = 1 << 24
+"""Steps of all paths in one call from which `auto` compiles: an eager call of that size takes about a second, so that
+some dozen of them pay for the compiler."""
+
+
+def choose(mode: Mode, env: Environment, batch: int, steps: int) -> Mode:
+    """The mode itself, or what `auto` stands for. It looks at nothing that changes between two runs."""
+    if mode not in get_args(Mode):
+        raise ConfigError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}")
+    on_gpu = env.device.type == "cuda"
+    if mode == "graph" and not on_gpu:
+        raise ConfigError(f"mode 'graph' needs an environment on a GPU, got one on {env.device}; use 'compiled'")
+    if mode != "auto":
+        return mode
+    return "graph" if on_gpu else "compiled" if batch * steps >= LARGE else "eager"
+
+
+def runner(mode: Mode) -> Callable[..., EnvState]:
+    """What carries out a rollout; the compiler is imported only where it is used."""
+    if mode == "eager":
+        return run_eager
+    if mode == "graph":
+        from rlcore.simulation.captured import run_captured
+
+        return run_captured
+    from rlcore.simulation.compiled import run_compiled
+
+    return run_compiled
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be had on a device; a large number where nobody knows."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        reserved: Any = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free + reserved)
+    try:
+        with open("/proc/meminfo") as lines:
+            (line,) = (line for line in lines if line.startswith("MemAvailable"))
+        return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def check_memory(env: Environment, batch: int, steps: int, bytes_per_step: int) -> None:
+    """Raise before anything is allocated if the result of a rollout does not fit the memory that is free."""
+    needed = batch * steps * bytes_per_step
+    if needed < 1 << 28:
+        return
+    free = free_memory(env.device)
+    if needed > free:
+        raise ConfigError(
+            f"a rollout of {steps} steps x {batch} paths keeps {needed / 2**30:.1f} GiB, but {free / 2**30:.1f} GiB "
+            f"are free on {env.device}; at most {free // (steps * bytes_per_step)} paths fit, or fewer steps per call"
+        )

@@ -1,0 +1,262 @@
+"""Modes of the hot loop: the same numbers to rounding, graphs made once, and errors that name the line."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rlcore.envs import CATALOG, make
+from rlcore.errors import ConfigError
+from rlcore.simulation import (
+    ControlledDiffusion,
+    ControlSpec,
+    EnvState,
+    EulerMaruyama,
+    Feedback,
+    GaussianFeedback,
+    UniformPolicy,
+    begin,
+    rollout,
+    rollout_with_reset,
+)
+from rlcore.simulation import modes as modes_module
+from rlcore.simulation.compiled import GRAPHS, RecompileWarning, body, chunk, draw, fresh_states
+from rlcore.simulation.environment import Environment
+from rlcore.simulation.noise import Stream, normals
+from rlcore.simulation.rollout import RolloutState
+from rlcore.simulation.stepping import absorbing, initial_noise, noise_of, restarting, run_eager
+
+LOOPS = {"whole paths": rollout, "with reset": rollout_with_reset}
+PATH = ("obs", "action", "reward", "terminated")
+ROWS = ("obs", "action", "reward", "next_obs", "discount")
+
+
+class Barrier(ControlledDiffusion):
+    """dX = (rate + u) dt + dW in two components; ends above a barrier, with a prize."""
+
+    def __init__(self, horizon: float = 1.0, dt: float = 0.125, dtype: torch.dtype = torch.float64) -> None:
+        super().__init__(ControlSpec("test/Pair-v0", 2, 1, 2, dt, horizon=horizon), EulerMaruyama(), dtype=dtype)
+        self.rate = torch.tensor([0.1, -0.1], dtype=dtype)
+
+    def initial_state(self, noise: Tensor) -> EnvState:
+        return EnvState(noise.new_zeros(noise.shape[0], dtype=torch.float64), 0.1 * noise)
+
+    def drift(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:
+        return self.rate + torch.cat([u, -x[:, :1]], 1)
+
+    def diffusion(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:
+        return torch.eye(2, dtype=x.dtype).expand(len(x), 2, 2)
+
+    def reward_rate(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:
+        return -(x**2).sum(1)
+
+    def terminated(self, state: EnvState) -> Tensor:
+        return state.x[:, 0] > 0.8
+
+    def terminal_reward(self, state: EnvState) -> Tensor:
+        return 10.0 * state.x[:, 0]
+
+
+class Net(nn.Module):
+    """A small Gaussian policy with weights."""
+
+    noise_dim = 1
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.first = nn.Parameter(torch.randn(2, 8, generator=generator, dtype=torch.float64))
+        self.second = nn.Parameter(torch.randn(8, 1, generator=generator, dtype=torch.float64))
+
+    def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:
+        mean = torch.tanh(obs @ self.first) @ self.second
+        return mean if noise is None else mean + 0.3 * noise
+
+
+def law(obs: Tensor) -> Tensor:
+    return 0.5 - obs[:, :1]
+
+
+FEW = ("rlcore/ScalarLqr-v0", "rlcore/StoppedBrownian-v0")
+IDS = [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in sorted(CATALOG)]
+POLICY = GaussianFeedback(law, 0.3, 1)
+
+
+def same(found: object, expected: object, names: tuple[str, ...], tolerance: float = 1e-12) -> None:
+    got, want = ({name: getattr(batch, name) for name in names} for batch in (found, expected))
+    torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [16, 11, 1])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_compiled_gives_the_numbers_of_eager(loop: str, steps: int) -> None:
+    env = Barrier(horizon=math.inf if loop == "whole paths" else 1.0)
+    start = begin(env, 24, seed=3)
+    expected, end = LOOPS[loop](env, POLICY, start, steps)
+    found, last = LOOPS[loop](env, POLICY, start, steps, mode="compiled")
+    same(found, expected, PATH if loop == "whole paths" else ROWS)
+    same(last.env, end.env, ("t", "x"))
+    assert last.step == end.step
+    if steps == 16:
+        ended = expected.terminated[-1] if loop == "whole paths" else expected.extras["last"]
+        assert bool(ended.any()), "the test must see an end"
+
+
+@pytest.mark.slow
+def test_a_compiled_path_does_not_depend_on_the_calls() -> None:
+    env = Barrier()
+    start = begin(env, 24, seed=3)
+    whole, end = rollout_with_reset(env, POLICY, start, 16, mode="compiled")
+    first, middle = rollout_with_reset(env, POLICY, start, 8, mode="compiled")
+    second, last = rollout_with_reset(env, POLICY, middle, 8, mode="compiled")
+    for name in ROWS:
+        assert torch.equal(getattr(whole, name), torch.cat([getattr(first, name), getattr(second, name)])), name
+    assert torch.equal(end.env.x, last.env.x)
+
+
+@pytest.mark.slow
+def test_nothing_is_compiled_again_for_other_seeds_weights_and_numbers_of_chunks() -> None:
+    env = Barrier()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RecompileWarning)
+        rollout_with_reset(env, Net(0), begin(env, 24, seed=0), 8, mode="compiled")
+        before = sum(graph.made for graph in GRAPHS.values())
+        other = Barrier()
+        other.rate = torch.tensor([-0.3, 0.2], dtype=torch.float64)
+        for world, net, seed, steps in (
+            (env, Net(1), 0, 8),
+            (env, Net(0), 7, 8),
+            (env, Net(0), 0, 24),
+            (other, Net(2), 9, 16),
+        ):
+            start = begin(world, 24, seed=seed, first_row=5)
+            found, _ = rollout_with_reset(world, net, start, steps, mode="compiled")
+            same(found, rollout_with_reset(world, net, start, steps)[0], ROWS)
+    assert sum(graph.made for graph in GRAPHS.values()) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("start", "count"), [(0, 8), (3, 21), (2**33, 40)])
+def test_compiled_noise_is_the_noise(start: int, count: int) -> None:
+    row = torch.tensor([0, 1, 5, 2**40])
+    for seed in (0, 2**40 + 3):
+        compiled = normals(seed, row, Stream.ACTION, start, count, torch.float64, draw)
+        expected = normals(seed, row, Stream.ACTION, start, count, torch.float64)
+        torch.testing.assert_close(compiled, expected, rtol=1e-12, atol=1e-12)
+
+
+class Asks(Barrier):
+    def drift(self, t: Tensor, x: Tensor, u: Tensor) -> Tensor:
+        return x if x.abs().max() > 1.0 else -x  # Python looks at the data
+
+
+def test_an_environment_that_cannot_be_compiled_is_named_with_its_line() -> None:
+    env = Asks()
+    with pytest.raises(ConfigError, match=r"Asks with GaussianFeedback.*test_rollout_modes\.py:\d+.*mode 'eager'"):
+        rollout(env, POLICY, begin(env, 24, seed=0), 8, mode="compiled")
+
+
+def test_what_does_not_fit_is_said_before_it_is_allocated(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = Barrier()
+    monkeypatch.setattr(modes_module, "free_memory", lambda device: 1 << 30)
+    with pytest.raises(ConfigError, match=r"keeps 41\.4 GiB, but 1\.0 GiB are free.*at most 24 paths fit"):
+        rollout_with_reset(env, POLICY, begin(env, 1000, seed=0), 600_000)
+
+
+def test_auto_looks_at_the_device_and_the_size() -> None:
+    env = Barrier()
+    assert modes_module.choose("auto", env, 4096, 64) == "eager"
+    assert modes_module.choose("auto", env, 65536, 256) == "compiled"
+    with pytest.raises(ConfigError, match="mode must be one of"):
+        modes_module.choose("quick", env, 1, 1)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="needs an environment on a GPU"):
+        modes_module.choose("graph", env, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"), [(1, (1, False)), (7, (7, False)), (64, (8, False)), (100, (5, False)), (13, (8, True))]
+)
+def test_a_body_divides_the_steps_where_it_can(steps: int, expected: tuple[int, bool]) -> None:
+    assert body(steps) == expected
+
+
+def uneven(env: Environment) -> RolloutState:
+    """Half of the rows are one step before the horizon."""
+    start = begin(env, 24, seed=3)
+    if not math.isfinite(env.spec.horizon):
+        return start
+    late = (torch.arange(24) % 2) * (env.spec.horizon - env.spec.dt)
+    return start._replace(env=start.env._replace(t=start.env.t + late))
+
+
+@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize("step", [absorbing, restarting])
+def test_every_environment_is_one_graph(env_id: str, step: object) -> None:
+    """The chunk as Dynamo sees it, without the compiler: no break, and the numbers of the eager loop."""
+    env = make(env_id, dtype=torch.float64)
+    spec = env.spec
+    policy = UniformPolicy(spec.action_low, spec.action_high, spec.action_dim)
+    start = begin(env, 24, seed=3) if step is absorbing else uneven(env)
+    fields = ("action", "reward", "obs", "terminated", "next_obs", "last")
+    shapes = {"action": (spec.action_dim,), "obs": (spec.observation_dim,), "next_obs": (spec.observation_dim,)}
+    out = {}
+    for name in fields:
+        dtype = torch.bool if name in ("terminated", "last") else torch.float64
+        out[name] = torch.zeros(2, 24, *shapes.get(name, ()), dtype=dtype)
+    extra = {name: torch.zeros(2, 24, dtype=torch.float64) for name in ("since", "true_reward")}
+    out |= extra | {"t": torch.zeros(2, dtype=torch.float64)}
+    end = run_eager(step, env, policy, start, 2, spec.action_dim, out)
+    process = noise_of(env, env.step_noise_dim, Stream.PROCESS, start, 0, 2)
+    action = noise_of(env, spec.action_dim, Stream.ACTION, start, 0, 2)
+    width = spec.initial_noise_dim
+    fresh = fresh_states(env, noise_of(env, width, Stream.INITIAL, start, 1, 2))
+    over = env.terminated(start.env) if env.terminates else None
+    traced = torch.compile(chunk, backend="eager", fullgraph=True, dynamic=False, isolate_recompiles=True)
+    with torch.no_grad():
+        t, x, _, record = traced(step, env, policy, tuple(start.env), over, process, action, fresh, None)
+    torch.testing.assert_close(x, end.x, equal_nan=True)
+    torch.testing.assert_close(t, end.t)
+    torch.testing.assert_close(record, {name: out[name] for name in record}, equal_nan=True)
+    if step is restarting and math.isfinite(spec.horizon):
+        assert bool(record["last"].any())
+    assert torch.equal(fresh[1][0], env.initial_state(initial_noise(env, 3, start.row, 1)).x) or width > 4
+
+
+@dataclass
+class Straight:
+    """A policy with a number of its own."""
+
+    gain: float
+    noise_dim: int = 0
+
+    def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:
+        return self.gain * obs[:, :1]
+
+
+@pytest.mark.slow
+def test_a_number_inside_the_policy_is_seen_and_said() -> None:
+    env = Barrier()
+    start = begin(env, 24, seed=0)
+    rollout(env, Straight(0.5), start, 8, mode="compiled")
+    with pytest.warns(RecompileWarning, match="keep what varies in tensors"):
+        found, _ = rollout(env, Straight(-0.25), start, 8, mode="compiled")
+    same(found, rollout(env, Straight(-0.25), start, 8)[0], PATH)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_captured_rollout_gives_the_numbers_of_eager(loop: str) -> None:
+    env = make("rlcore/ScalarLqr-v0", dtype=torch.float64, device="cuda", horizon=0.1)
+    policy = Feedback(lambda obs: -0.5 * obs)
+    for seed in (0, 1):
+        start = begin(env, 64, seed=seed)
+        expected, end = LOOPS[loop](env, policy, start, 24)
+        found, last = LOOPS[loop](env, policy, start, 24, mode="graph")
+        same(found, expected, PATH if loop == "whole paths" else ROWS)
+        same(last.env, end.env, ("t", "x"))
