@@ -207,10 +207,12 @@ def elements(value: Tensor) -> Columns:
 
 
 def ndim(arg: Any) -> int:
+    """Dimensions of what an argument stands for, [B] among them; 0 for a number."""
     return arg.ndim + 1 if isinstance(arg, np.ndarray) else arg.ndim if isinstance(arg, Tensor) else 0
 
 
 def shape_of(arg: Any, rows: int) -> tuple[int, ...]:
+    """The shape of what an argument stands for."""
     return (rows, *arg.shape) if isinstance(arg, np.ndarray) else tuple(arg.shape)
 
 
