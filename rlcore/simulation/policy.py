@@ -57,3 +57,15 @@ class UniformPolicy:
             return obs.new_full((obs.shape[0], self.noise_dim), 0.5 * (self.low + self.high))
         uniform = 0.5 * (1.0 + (noise * math.sqrt(0.5)).erf())
         return self.low + (self.high - self.low) * uniform
+
+
+@dataclass(frozen=True)
+class HeldNoise:
+    """A policy whose noise is given."""
+
+    policy: Policy
+    noise: Tensor  # [B, m]
+    noise_dim: int = 0
+
+    def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:
+        return self.policy.act(obs, noise=self.noise)

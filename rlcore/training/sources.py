@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -22,7 +21,7 @@ from rlcore.seeding import derive_seed
 from rlcore.simulation.correlated import NoiseFromState, WithCorrelatedNoise
 from rlcore.simulation.environment import Environment, EnvState
 from rlcore.simulation.noise import Stream, step_noise
-from rlcore.simulation.policy import Policy
+from rlcore.simulation.policy import HeldNoise, Policy
 from rlcore.simulation.rollout import Mode, begin, rollout, rollout_with_reset
 
 Batch = TypeVar("Batch")
@@ -200,18 +199,6 @@ class HeldSource(_Continuing[Transitions]):
         row, draw = self.stand.row, self.stand.step // self.hold
         drawn = step_noise(self.stand.seed, row, Stream.ACTION, draw, 1, width, self.env.dtype)[0]
         return self.share.unsqueeze(1) * drawn
-
-
-@dataclass(frozen=True)
-class HeldNoise:
-    """A policy whose noise is given."""
-
-    policy: Policy
-    noise: Tensor  # [B, m]
-    noise_dim: int = 0
-
-    def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:
-        return self.policy.act(obs, noise=self.noise)
 
 
 def consecutive(pieces: Sequence[Transitions]) -> Transitions:  # each [K, B] -> [sum K, B]
