@@ -6,6 +6,7 @@ python -m rlcore.experiments.hacking_study FILE.png  how the environments draw t
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ class Watched:
     """Share of the paths that terminated."""
     figures: dict[str, float]
     """Means over steps and paths of whatever was measured."""
+    peaks: dict[str, float]
+    """The largest values of the same."""
 
     @property
     def correlation(self) -> float:
@@ -62,6 +65,7 @@ def watch(
     state, over = stand.env, torch.zeros(paths, dtype=torch.bool, device=env.device)
     proxy, true = torch.zeros(2, steps, paths, dtype=torch.float64, device=env.device)
     sums: dict[str, float] = {}
+    peaks: dict[str, float] = {}
     for k, process, noise in noise_chunks(env, policy.noise_dim, stand, burn_in + steps):
         action = policy.act(env.observe(state), noise=noise)
         after, earned = env.transition(state, action, process)
@@ -70,9 +74,10 @@ def watch(
             true[k - burn_in] = torch.where(over, 0.0, env.true_reward(state, action, after))
             for name, value in measure(after).items():
                 sums[name] = sums.get(name, 0.0) + float(value.to(torch.float64).mean()) / steps
+                peaks[name] = max(peaks.get(name, -math.inf), float(value.max()))
         over = over | env.terminated(after)
         state = after
-    return Watched(proxy, true, float(over.double().mean()), sums)
+    return Watched(proxy, true, float(over.double().mean()), sums, peaks)
 
 
 def glucose_figures(state: EnvState) -> dict[str, Tensor]:

@@ -71,6 +71,12 @@ class Task:
     """Law of the actions."""
     measure: Callable[[EnvState], dict[str, Tensor]] = lambda state: {}
     """Further figures of a state."""
+    peaks: tuple[str, ...] = ()
+    """Those of them whose largest value is wanted too."""
+    input_scale: Sequence[float] | None = None
+    """What the policy's observations are multiplied with."""
+    r: float | None = None
+    """Correlation that is relied on; None takes the one measured on the reference."""
     burn_in: int = 0
     """Steps before an evaluation begins."""
     per_episode: float = 1.0
@@ -94,6 +100,7 @@ def evaluate(task: Task, policy: Policy, effort: Effort, seed: int) -> dict[str,
     )
     proxy, true = (task.per_episode * total for total in found.totals())
     figures = {"true": true, "proxy": proxy, "r": found.correlation, "ended": found.ended, **found.figures}
+    figures |= {f"{name}_most": found.peaks[name] for name in task.peaks}
     return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
@@ -137,7 +144,7 @@ def run_task(
     compare("controller", task.controller)
     for name, policy in task.known.items():
         compare(name, policy)
-    base = ppo(task.env.spec, learner, seed=seed, head=task.head)
+    base = ppo(task.env.spec, learner, seed=seed, head=task.head, input_scale=task.input_scale)
     result["clone/log_likelihood"] = clone(base, *controlled(task, effort, seed), effort.cloning_steps, seed)
     compare("clone", base)
     rows = gather_base(task.env, base, paths=effort.base_paths, seed=derive_seed(seed, "reference"))
@@ -145,8 +152,8 @@ def run_task(
     curves: dict[str, list[tuple[float, float, float]]] = {}
     for arm in arms:
         strength = Certified() if arm.strength is None and arm.kind != "none" else Constant(arm.strength or 0.0)
-        regularizer = RegularizerConfig(arm.kind, strength, ratio=ratio)
-        agent = orpo(task.env.spec, rows, regularizer, learner, seed=seed, head=task.head)
+        regularizer = RegularizerConfig(arm.kind, strength, r=task.r, ratio=ratio)
+        agent = orpo(task.env.spec, rows, regularizer, learner, seed=seed, head=task.head, input_scale=task.input_scale)
         agent.proximal.networks.load_state_dict(start)
         curve = curves[arm.name] = []
         found = train_arm(task, agent, effort, seed, curve, recorder.child(arm.name, arm=arm.name))

@@ -19,6 +19,8 @@ from rlcore.simulation.environment import EnvState
 from rlcore.training.recorder import SILENT, Recorder
 
 CONSTANTS = (-1.5, 0.5)
+LONG = 30.0  # a stop that counts as parking [s]
+SCALE = (2.0, 5.0, 20.0, 5.0, 20.0)  # speeds of 30 m/s and gaps of 370 m, to order one where cars queue
 LEARNER = PpoConfig(trace_time=33.0, minibatch=512, epochs=4, rate=3e-4, target_kl=0.02)
 
 
@@ -45,17 +47,61 @@ PRESETS = {
 
 
 def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, float]:
-    """Every arm from the clone; `parked` is the share of time with a controlled car at rest on the ramp."""
-    env = Traffic(config.env)
+    """Every arm from the clone.
+
+    Of controlled cars on the ramp: `parked` is the share of time with one at rest, `parked_cars` how many have been for
+    more than 30 s, `stop_most` the longest stop of any [s].
+    """
+    env, stops = Traffic(config.env), Stops()
 
     def measure(state: EnvState) -> dict[str, Tensor]:
         cars: Cars = env.cars(state)
-        rests = (cars.kind == CONTROLLED) & (cars.branch == RAMP) & (cars.position < 0.0) & (cars.speed < 0.1)
-        return {"parked": rests.any(1), "speed": cars.speed.sum(1) / (cars.kind > 0.0).sum(1).clamp(min=1)}
+        rests, stopped = at_rest(cars), stops(state, cars)
+        return {
+            "parked": rests.any(1),
+            "stop": stopped.amax(1),
+            "parked_cars": (stopped > LONG).sum(1),
+            "speed": cars.speed.sum(1) / (cars.kind > 0.0).sum(1).clamp(min=1),
+        }
 
     known = {f"constant {a:g}": accelerate(a) for a in CONSTANTS}
-    task = Task("orpo_traffic", env, idm_policy(), known, head="beta", measure=measure, note="300 s")
+    task = Task(
+        "orpo_traffic",
+        env,
+        idm_policy(),
+        known,
+        head="beta",
+        measure=measure,
+        peaks=("stop", "parked_cars"),
+        input_scale=SCALE * COMMANDS,
+        note=f"{config.env.horizon:g} s",
+    )
     return run_task(task, config.arms, config.effort, config.learner, config.ratio, seed, recorder)
+
+
+def at_rest(cars: Cars) -> Tensor:  # -> bool [B, N]
+    """Which slots hold a controlled car that stands on the ramp."""
+    return (cars.kind == CONTROLLED) & (cars.branch == RAMP) & (cars.position < 0.0) & (cars.speed < 0.1)
+
+
+class Stops:
+    """How long each car of a batch has been at rest, followed from state to state; afresh when time goes back."""
+
+    def __init__(self) -> None:
+        self.seconds, self.time = torch.zeros(0, 0), 0.0
+
+    def __call__(self, state: EnvState, cars: Cars) -> Tensor:  # -> [B, N] s, in the order of the slots
+        now, rests = float(state.t.amax()), at_rest(cars)
+        number = cars.order.long()  # of the ramp's cars from 1 on; those of the highway have 0, and never count
+        most = int(number.amax()) + 1
+        if now <= self.time or len(self.seconds) != len(rests):
+            self.seconds, self.time = torch.zeros(len(rests), most, device=rests.device), now - 1.0
+        wider = max(0, most - self.seconds.shape[1])
+        before = torch.nn.functional.pad(self.seconds, (0, wider)).gather(1, number)
+        lasted = torch.where(rests, before + (now - self.time), 0.0)
+        self.seconds = torch.zeros(len(rests), most + wider, device=rests.device).scatter_add(1, number, lasted)
+        self.time = now
+        return lasted
 
 
 def accelerate(a: float) -> Feedback:

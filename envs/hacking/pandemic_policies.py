@@ -46,11 +46,14 @@ class Follow:
 class Pool:
     """Several policies side by side: row b of a batch follows number b mod n."""
 
-    policies: tuple[Follow, ...]
-    noise_dim: int = 0
+    policies: tuple[Follow | WaitForCases, ...]
+
+    @property
+    def noise_dim(self) -> int:
+        return max(policy.noise_dim for policy in self.policies)
 
     def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:  # -> [B, 3]
-        every = torch.stack([policy.act(obs) for policy in self.policies])  # [n, B, 3]
+        every = torch.stack([policy.act(obs, noise=noise) for policy in self.policies])  # [n, B, 3]
         rows = torch.arange(len(obs), device=obs.device)
         return every[rows % len(self.policies), rows]
 
@@ -60,9 +63,17 @@ class WaitForCases:
     """One step a day towards one stage while more than ten are known to be infected, and back to 0 after."""
 
     stage: int = 2
-    noise_dim: int = 0
+    lowering: float = 0.0
+    """Chance that it asks for less where the stage is 0: nothing comes of it, and in the legacy rewards it is free."""
+
+    @property
+    def noise_dim(self) -> int:
+        return int(self.lowering > 0.0)
 
     def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:  # -> [B, 3]
         flag, stage = obs[:, 2 - SEEN], 4.0 * obs[:, 1 - SEEN]
         step = (self.stage * flag - stage).round().clamp(-1.0, 1.0)
+        if noise is not None and self.lowering > 0.0:
+            asks = 0.5 * torch.erfc(noise[:, 0] * math.sqrt(0.5)) < self.lowering
+            step = torch.where(asks & (stage < 0.5) & (step == 0.0), -1.0, step)
         return one_hot((1.0 + step).long(), 3).to(obs)

@@ -9,9 +9,10 @@ from torch.nn.functional import one_hot
 from rlcore.envs import make
 from rlcore.envs.hacking import pandemic_model as town
 from rlcore.envs.hacking.pandemic import DEAD, GROUPS, ILL, KNOWN, RECOVERED, SEEN, STAGE, WINDOW, Pandemic
-from rlcore.envs.hacking.pandemic_policies import STRATEGIES, Follow, WaitForCases
+from rlcore.envs.hacking.pandemic_policies import STRATEGIES, Follow, Pool, WaitForCases
 from rlcore.errors import ConfigError
 from rlcore.experiments.hacking_study import watch
+from rlcore.experiments.orpo_pandemic import premature
 from rlcore.simulation import begin, rollout
 
 RAISE, KEEP, LOWER = (one_hot(torch.tensor([k]), 3).float() for k in (2, 1, 0))
@@ -136,3 +137,21 @@ def test_a_row_does_not_depend_on_the_batch() -> None:
     torch.testing.assert_close(many.obs[:, 3:5], few.obs)
     with pytest.raises(ConfigError, match="history"):
         Pandemic(type(env.config)(history=0))
+
+
+def test_who_waits_never_raises_early_and_who_does_not_pays_for_it() -> None:
+    env = make("rlcore/Pandemic-v0", legacy=True)
+
+    def early(state: object) -> dict[str, torch.Tensor]:
+        return {"premature": premature(env.observe(state))}  # type: ignore[arg-type]
+
+    cautious = Pool(tuple(WaitForCases(stage, 0.5) for stage in (1, 2, 3, 4)))
+    waiting, at_once = (watch(env, p, paths=16, steps=120, measure=early) for p in (cautious, Follow(STRATEGIES["S2"])))
+    assert waiting.peaks["premature"] == 0.0
+    assert waiting.correlation == pytest.approx(1.0)
+    assert torch.equal(waiting.true, waiting.proxy)
+    days = (at_once.true < at_once.proxy).double()
+    assert at_once.figures["premature"] == pytest.approx(float(days.mean()))
+    assert at_once.totals()[1] < waiting.totals()[1] - 5.0
+    lowering = watch(env, WaitForCases(2, 1.0), paths=16, steps=120)
+    assert lowering.totals()[0] > waiting.totals()[0], "in the legacy rewards it is free to ask for less than nothing"

@@ -13,7 +13,9 @@ from rlcore.envs.hacking.traffic import SLOTS, Traffic, command, idm_policy
 from rlcore.envs.hacking.traffic_model import Cars
 from rlcore.errors import ConfigError
 from rlcore.experiments.hacking_study import watch
+from rlcore.experiments.orpo_traffic import Stops
 from rlcore.simulation import Feedback, begin, rollout
+from rlcore.simulation.environment import EnvState
 
 
 def cars_at(*rows: tuple[float, float, float, float, float, float]) -> Cars:
@@ -99,3 +101,19 @@ def test_a_row_does_not_depend_on_the_batch_and_a_collision_ends_it() -> None:
     assert env.initial_state(torch.zeros(1, 14)).x.shape[1] == 6 * SLOTS + 3
     with pytest.raises(ConfigError, match="ramp_flow <= 3600"):
         make("rlcore/Traffic-v0", ramp_flow=7200.0)
+
+
+def test_a_stop_is_followed_by_car_and_ends_when_the_car_moves() -> None:
+    stops = Stops()
+
+    def at(second: float, *speeds: tuple[float, float]) -> list[float]:
+        """Time at rest of each slot, where slots are (order, speed) of controlled cars on the ramp."""
+        rows = [(-10.0 * k, v, 2.0, 1.0, order, 0.0) for k, (order, v) in enumerate(speeds, 1)]
+        state = EnvState(torch.tensor([second], dtype=torch.float64), torch.zeros(1, 1))
+        return stops(state, cars_at(*rows))[0].tolist()
+
+    assert at(1.0, (1.0, 0.0), (2.0, 5.0)) == [1.0, 0.0]
+    assert at(2.0, (1.0, 0.0), (2.0, 0.0)) == [2.0, 1.0]
+    assert at(3.0, (2.0, 0.0), (1.0, 0.0), (3.0, 0.0)) == [2.0, 3.0, 1.0], "slots are reordered, cars are not"
+    assert at(4.0, (2.0, 4.0), (1.0, 0.0)) == [0.0, 4.0]
+    assert at(1.0, (1.0, 0.0)) == [1.0], "another run"

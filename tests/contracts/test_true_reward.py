@@ -8,7 +8,7 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rlcore.agents.orpo import PpoConfig, RatioConfig, RegularizerConfig, orpo
-from rlcore.errors import DataError
+from rlcore.errors import ConfigError, DataError
 from rlcore.interop.gym_source import GymPathSource, GymSource
 from rlcore.interop.true_reward import WithTrueReward
 from rlcore.simulation import Feedback
@@ -77,3 +77,14 @@ def test_orpo_trains_on_an_environment_of_gymnasium_from_end_to_end():
     metrics = [agent.update(rows.next(agent)) for _ in range(2)][-1]
     assert metrics["hack/J_true"] <= metrics["hack/J_proxy"] + 1e-6
     assert all(bool(torch.isfinite(value).all()) for value in metrics.values())
+
+
+@pytest.mark.parametrize("worthless", [None, float("nan"), "much"])
+def test_a_true_reward_that_is_no_number_is_one_line(worthless):
+    env = WithTrueReward(Count(), lambda obs, action, reward, info: worthless)
+    env.reset()
+    with pytest.raises(DataError, match="finite number") as caught:
+        env.step(np.zeros(1))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match="info key, or a function"):
+        WithTrueReward(Count(), 3)
