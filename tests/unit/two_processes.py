@@ -75,7 +75,7 @@ class Alone(RolloutSource):
     def __init__(self, env: Pendulum) -> None:
         from rlcore.simulation import begin
 
-        self.env, self.paths, self.steps_per_call = env, 4, 8
+        self.env, self.paths, self.steps_per_call, self.mode = env, 4, 8, "eager"
         self.stand = begin(env, 4, seed=7)
 
 
