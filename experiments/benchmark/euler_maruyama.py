@@ -12,6 +12,7 @@ from rlcore.experiments.benchmark.machine import machine
 from rlcore.experiments.benchmark.peer_process import Peer, PeerProcess, compare
 from rlcore.experiments.benchmark.timing import Work
 from rlcore.simulation import ControlledDiffusion, ControlSpec, EnvState, EulerMaruyama, Feedback, begin, rollout
+from rlcore.simulation.rollout import Mode
 
 DIM, STEPS, KEPT = 4, 100, 10
 DT, RATE, SIGMA = 0.1, 1.0, 0.5
@@ -43,13 +44,13 @@ class Linear(ControlledDiffusion):
         return torch.zeros_like(t)
 
 
-def ours(batch: int) -> Work:
+def ours(batch: int, mode: Mode) -> Work:
     """All paths from zero to the end."""
     env, policy = Linear(), Feedback(lambda x: torch.zeros_like(x[:, :1]))
     start = begin(env, batch, seed=0)
 
     def work() -> int:
-        rollout(env, policy, start, KEPT)
+        rollout(env, policy, start, KEPT, mode=mode)
         return batch * STEPS
 
     return work
@@ -67,5 +68,6 @@ def rows(process: PeerProcess, batches: Sequence[int], rounds: int) -> list[dict
         ]
         limit = machine().limit(moved=8.0 * DIM)
         about: dict[str, Any] = {"what": "Euler-Maruyama, 4-dim", "batch": batch, "limit": limit}
-        found += compare(process, {"rlcore": ours(batch)}, there, "rlcore", rounds=rounds, **about)
+        here = {"rlcore": ours(batch, "compiled"), "rlcore, eager": ours(batch, "eager")}
+        found += compare(process, here, there, "rlcore", rounds=rounds, **about)
     return found

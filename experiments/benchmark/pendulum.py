@@ -15,9 +15,18 @@ from rlcore.experiments.benchmark.machine import machine
 from rlcore.experiments.benchmark.peer_process import MissingPeerError, Peer, PeerProcess, compare
 from rlcore.experiments.benchmark.timing import Work
 from rlcore.nn.mlp import Mlp
-from rlcore.simulation import Environment, EnvState, GaussianFeedback, Policy, UniformPolicy, begin, rollout_with_reset
+from rlcore.simulation import (
+    Environment,
+    EnvState,
+    GaussianFeedback,
+    Policy,
+    UniformPolicy,
+    begin,
+    rollout_with_reset,
+)
+from rlcore.simulation.rollout import Mode
 
-OURS = "rlcore"
+OURS, EAGER = "rlcore", "rlcore, eager"
 STEPS = 200
 BYTES = 24.0
 """Written per step at the least: observation 12, action, reward and end 4 each."""
@@ -25,13 +34,13 @@ SAME = 1e-3
 """Largest difference of observations and rewards after 20 steps in float32, EnvPool's and Gymnasium's float64 too."""
 
 
-def stepping(env: Environment, policy: Policy, batch: int, steps: int) -> Work:
+def stepping(env: Environment, policy: Policy, batch: int, steps: int, mode: Mode = "compiled") -> Work:
     """`steps` steps of `batch` paths, with resets, every row kept."""
     state = begin(env, batch, seed=0)
 
     def work() -> int:
         nonlocal state
-        _, state = rollout_with_reset(env, policy, state, steps)
+        _, state = rollout_with_reset(env, policy, state, steps, mode=mode)
         return batch * steps
 
     return work
@@ -105,11 +114,12 @@ def peers(batch: int, steps: int) -> list[Peer]:
 
 
 def random_torques(process: PeerProcess, batches: Sequence[int], rounds: int) -> list[dict[str, Any]]:
-    """Rows of Pendulum-v1 by batch, and our own pendulum, whose integrator evaluates four times as much, beside."""
+    """Rows of Pendulum-v1 by batch; beside it our own pendulum, whose integrator evaluates eight times as much."""
     same, rows = differences(process), []
     for batch in batches:
         ours = {
             OURS: stepping(GymPendulum(), torques(), batch, STEPS),
+            EAGER: stepping(GymPendulum(), torques(), batch, STEPS, "eager"),
             "rlcore, Pendulum-v0 by Rk4": stepping(make("rlcore/Pendulum-v0"), torques(), batch, STEPS),
         }
         about: dict[str, Any] = {
@@ -129,7 +139,11 @@ def policy_rollout(process: PeerProcess, batches: Sequence[int], rounds: int) ->
     operations = 2.0 * sum(p.numel() for p in network.parameters() if p.ndim == 2)
     rows = []
     for batch in batches:
-        ours = {OURS: stepping(GymPendulum(), GaussianFeedback(network, 1.0, 1), batch, 64)}
+        policy = GaussianFeedback(network, 1.0, 1)
+        ours = {
+            OURS: stepping(GymPendulum(), policy, batch, 64),
+            EAGER: stepping(GymPendulum(), policy, batch, 64, "eager"),
+        }
         limit = machine().limit(moved=BYTES, operations=operations)
         about: dict[str, Any] = {"what": "pendulum, policy 3-64-64-1", "batch": batch, "limit": limit}
         there = [Peer("JAX scan", "policy_jax", "scan", {"batch": batch, "steps": 64})]

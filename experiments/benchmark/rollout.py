@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
@@ -15,8 +15,9 @@ from rlcore.experiments.benchmark import euler_maruyama, pendulum
 from rlcore.experiments.benchmark.machine import machine
 from rlcore.experiments.benchmark.peer_process import PeerProcess
 from rlcore.experiments.benchmark.plain_lqr import NumpyScalarLqr
-from rlcore.experiments.benchmark.timing import interleave, table
+from rlcore.experiments.benchmark.timing import Work, interleave, table
 from rlcore.simulation import Feedback, begin, rollout, rollout_with_reset
+from rlcore.simulation.rollout import Mode
 
 BATCHES = (1, 64, 1024, 16384)
 
@@ -42,13 +43,12 @@ def scalar_lq(batch: int, rounds: int = 7, steps: int = 128) -> list[dict[str, A
     peer_obs, _ = peer.reset(seed=0)
     peer_steps = max(1, steps // 32)
 
-    def ours() -> int:
-        rollout(env, policy, stand, steps)
-        return batch * steps
+    def ours(loop: Callable[..., Any], mode: Mode) -> Work:
+        def work() -> int:
+            loop(env, policy, stand, steps, mode=mode)
+            return batch * steps
 
-    def ours_with_reset() -> int:
-        rollout_with_reset(env, policy, stand, steps)
-        return batch * steps
+        return work
 
     def gymnasium_sync() -> int:
         nonlocal peer_obs
@@ -60,7 +60,13 @@ def scalar_lq(batch: int, rounds: int = 7, steps: int = 128) -> list[dict[str, A
             peer_obs = after
         return batch * peer_steps
 
-    workloads = {"rlcore rollout": ours, "rlcore with reset": ours_with_reset, "SyncVectorEnv": gymnasium_sync}
+    workloads = {
+        "rlcore rollout": ours(rollout, "compiled"),
+        "rlcore with reset": ours(rollout_with_reset, "compiled"),
+        "rlcore rollout, eager": ours(rollout, "eager"),
+        "rlcore with reset, eager": ours(rollout_with_reset, "eager"),
+        "SyncVectorEnv": gymnasium_sync,
+    }
     rates = interleave(workloads, rounds=rounds, least=0.05)
     peer.close()
     about: dict[str, Any] = {"what": "scalar LQ", "batch": batch, "limit": machine().limit(moved=12.0)}
