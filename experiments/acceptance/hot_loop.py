@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlcore.envs import make
+from rlcore.envs import CATALOG, make
+from rlcore.experiments.acceptance.modes import gap, without_machine_code
 from rlcore.reporting.acceptance import Measurement, at_most, row
 from rlcore.simulation import EnvState, UniformPolicy, begin, rollout, rollout_with_reset
 from rlcore.simulation.noise import Stream, normals
@@ -61,3 +62,36 @@ def noise() -> Measurement:
         found = normals(9, rows[1:], Stream.PROCESS, start, count, torch.float64, draw)
         worst = max(worst, float((found - expected[:, 1:]).abs().max()))
     return at_most(worst, 1e-12)
+
+
+def worst_gap(loop: str) -> Measurement:
+    """The environment that differs most between the modes."""
+    gaps = {env_id: gap(env_id, loop) for env_id in sorted(CATALOG)}
+    worst = max(gaps, key=gaps.__getitem__)
+    return Measurement(f"{len(CATALOG)} environments within 1e-12", f"{worst}: {gaps[worst]:.1e}", gaps[worst] <= 1e-12)
+
+
+ONE_GRAPH = "every registered environment is one graph that gives the eager numbers when it is run by hand"
+COMPILED = "every registered environment gives the eager numbers when it is compiled"
+
+
+@row("hot-loop", "one-graph-paths", f"{ONE_GRAPH}, whole paths", "1e-12", slow=True)
+def one_graph_paths() -> Measurement:
+    with without_machine_code():
+        return worst_gap("paths")
+
+
+@row("hot-loop", "one-graph-reset", f"{ONE_GRAPH}, with restarts", "1e-12", slow=True)
+def one_graph_reset() -> Measurement:
+    with without_machine_code():
+        return worst_gap("reset")
+
+
+@row("hot-loop", "compiled-paths", f"{COMPILED}, whole paths", "1e-12", slow=True)
+def compiled_paths() -> Measurement:
+    return worst_gap("paths")
+
+
+@row("hot-loop", "compiled-reset", f"{COMPILED}, with restarts", "1e-12", slow=True)
+def compiled_reset() -> Measurement:
+    return worst_gap("reset")

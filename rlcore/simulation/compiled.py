@@ -27,9 +27,16 @@ from rlcore.simulation.stepping import Place, Record, Renew, RolloutState, Step,
 BODY = 8
 """Steps per graph at most: beyond that the compiler's time grows faster than the graph's speed."""
 
+KEPT = 64
+"""Sets of numbers for which a graph is remembered; with one more all are forgotten."""
+
 
 class RecompileWarning(UserWarning):
     """A graph that should have been made once was made again."""
+
+
+class CompileError(ConfigError):
+    """The compiler refuses a rollout: for what is in it, or because a part of the compiler is missing."""
 
 
 def chunk(
@@ -79,9 +86,14 @@ class Graph:
 
     def __init__(self, name: str, rows: int) -> None:
         self.name, self.rows, self.made = name, rows, 0
-        self.call: Callable[..., Any] = torch.compile(  # type: ignore[call-overload]
-            chunk, backend=self.backend, fullgraph=True, dynamic=False, isolate_recompiles=True, recompile_limit=64
+        self.call = self.compiled()
+
+    def compiled(self) -> Callable[..., Any]:
+        """A new memory for what is compiled."""
+        found: Callable[..., Any] = torch.compile(  # type: ignore[call-overload]
+            chunk, backend=self.backend, fullgraph=True, dynamic=False, isolate_recompiles=True, recompile_limit=KEPT
         )
+        return found
 
     def backend(self, module: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
         """What `torch.compile` calls when it has a new graph."""
@@ -101,9 +113,13 @@ class Graph:
     def __call__(self, *args: Any) -> tuple[Tensor, Tensor, Tensor, Record]:
         """`chunk`; what the compiler refuses becomes a message."""
         try:
-            t, x, over, record = self.call(*args)
+            try:
+                t, x, over, record = self.call(*args)
+            except torch._dynamo.exc.FailOnRecompileLimitHit:  # as many numbers as it keeps: forget them
+                self.call = self.compiled()
+                t, x, over, record = self.call(*args)
         except (torch._dynamo.exc.TorchDynamoException, InductorError) as error:
-            raise ConfigError(
+            raise CompileError(
                 f"{self.name} cannot be compiled: {reason(error)}; write it with tensor operations, or use mode 'eager'"
             ) from error
         return t, x, over, record

@@ -10,16 +10,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
 
 from rlcore.errors import ConfigError
 from rlcore.simulation.environment import Environment, EnvState
-from rlcore.simulation.stepping import run_eager
+from rlcore.simulation.policy import Policy
+from rlcore.simulation.stepping import Step, run_eager
 
+LOG = logging.getLogger("rlcore.simulation")
 Mode = Literal["eager", "compiled", "graph", "auto"]
 LARGE = 1 << 24
 """Steps of all paths in one call from which `auto` compiles: an eager call of that size takes about a second, so that
@@ -38,17 +42,38 @@ def choose(mode: Mode, env: Environment, batch: int, steps: int) -> Mode:
     return "graph" if on_gpu else "compiled" if batch * steps >= LARGE else "eager"
 
 
-def runner(mode: Mode) -> Callable[..., EnvState]:
-    """What carries out a rollout; the compiler is imported only where it is used."""
+def runner(mode: Mode, *, may_fall_back: bool = False) -> Callable[..., EnvState]:
+    """What carries out a rollout; the compiler is imported only where it is used.
+
+    With `may_fall_back`, what the compiler refuses is carried out by the eager loop, and a line of the log says so.
+    """
     if mode == "eager":
         return run_eager
     if mode == "graph":
-        from rlcore.simulation.captured import run_captured
+        from rlcore.simulation.captured import run_captured as run
+    else:
+        from rlcore.simulation.compiled import run_compiled as run
+    return partial(run_or_fall_back, run) if may_fall_back else run
 
-        return run_captured
-    from rlcore.simulation.compiled import run_compiled
 
-    return run_compiled
+REFUSED: set[tuple[type, type]] = set()
+"""Environments and policies that the compiler refused once: it is not asked again."""
+
+
+def run_or_fall_back(
+    run: Callable[..., EnvState], step: Step, env: Environment, policy: Policy, *rest: Any
+) -> EnvState:
+    """The rollout by `run`; by the eager loop where the compiler refuses it."""
+    from rlcore.simulation.compiled import CompileError
+
+    kind = (type(env), type(policy))
+    if kind not in REFUSED:
+        try:
+            return run(step, env, policy, *rest)
+        except CompileError as error:
+            REFUSED.add(kind)
+            LOG.warning("mode 'auto' takes the eager loop from here on: %s", error)
+    return run_eager(step, env, policy, *rest)
 
 
 def free_memory(device: torch.device) -> int:

@@ -36,7 +36,7 @@ def rollout(
 
     All rows must stand at the same time. `deterministic` asks the policy for its deterministic action.
     """
-    mode = check(env, start, steps, mode, env.spec.observation_dim + env.spec.action_dim + 1, 1)
+    asked, mode = mode, check(env, start, steps, mode, env.spec.observation_dim + env.spec.action_dim + 1, 1)
     spec, batch, state = env.spec, start.batch, start.env
     if bool((state.t != state.t[0]).any()):
         raise ConfigError(
@@ -50,7 +50,7 @@ def rollout(
     t[0], obs[0] = state.t[0], env.observe(state)
     out = {"t": t[1:], "obs": obs[1:], "action": action, "reward": reward, "terminated": terminated}
     width = 0 if deterministic else policy.noise_dim
-    last = runner(mode)(absorbing, env, policy, start, steps, width, out)
+    last = runner(mode, may_fall_back=asked == "auto")(absorbing, env, policy, start, steps, width, out)
     dt = torch.full((steps,), spec.dt, dtype=torch.float64, device=env.device)
     return Trajectory(t, obs, action, reward, dt, terminated), start._replace(env=last, step=start.step + steps)
 
@@ -73,7 +73,7 @@ def rollout_with_reset(
     """
     spec, batch, shape = env.spec, start.batch, (steps, start.batch)
     floats = 2 * spec.observation_dim + spec.action_dim + 4 + env.has_true_reward
-    mode = check(env, start, steps, mode, floats, 2)
+    asked, mode = mode, check(env, start, steps, mode, floats, 2)
     obs, next_obs = (storage(env, mode, steps, batch, spec.observation_dim) for _ in range(2))
     action = storage(env, mode, steps, batch, spec.action_dim)
     new: dict[str, Any] = {"dtype": env.dtype, "device": env.device}
@@ -85,7 +85,7 @@ def rollout_with_reset(
     if env.has_true_reward:
         out["true_reward"] = extras["true_reward"] = torch.empty(shape, **new)
     width = 0 if deterministic else policy.noise_dim
-    end = runner(mode)(restarting, env, policy, start, steps, width, out)
+    end = runner(mode, may_fall_back=asked == "auto")(restarting, env, policy, start, steps, width, out)
     dt = torch.full_like(reward, spec.dt)
     discount = torch.exp(-spec.discount_rate * dt[:1, :1])
     discount = (discount * ~terminated) if env.terminates else discount.expand(shape).contiguous()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rlcore.envs import CATALOG, make
+from rlcore.envs import make
 from rlcore.errors import ConfigError
 from rlcore.simulation import (
     ControlledDiffusion,
@@ -19,17 +19,13 @@ from rlcore.simulation import (
     EulerMaruyama,
     Feedback,
     GaussianFeedback,
-    UniformPolicy,
     begin,
     rollout,
     rollout_with_reset,
 )
 from rlcore.simulation import modes as modes_module
-from rlcore.simulation.compiled import GRAPHS, RecompileWarning, body, chunk, draw, fresh_states
-from rlcore.simulation.environment import Environment
+from rlcore.simulation.compiled import GRAPHS, RecompileWarning, body, draw
 from rlcore.simulation.noise import Stream, normals
-from rlcore.simulation.rollout import RolloutState
-from rlcore.simulation.stepping import absorbing, initial_noise, noise_of, restarting, run_eager
 
 LOOPS = {"whole paths": rollout, "with reset": rollout_with_reset}
 PATH = ("obs", "action", "reward", "terminated")
@@ -82,8 +78,6 @@ def law(obs: Tensor) -> Tensor:
     return 0.5 - obs[:, :1]
 
 
-FEW = ("rlcore/ScalarLqr-v0", "rlcore/StoppedBrownian-v0")
-IDS = [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in sorted(CATALOG)]
 POLICY = GaussianFeedback(law, 0.3, 1)
 
 
@@ -184,48 +178,6 @@ def test_auto_looks_at_the_device_and_the_size() -> None:
 )
 def test_a_body_divides_the_steps_where_it_can(steps: int, expected: tuple[int, bool]) -> None:
     assert body(steps) == expected
-
-
-def uneven(env: Environment) -> RolloutState:
-    """Half of the rows are one step before the horizon."""
-    start = begin(env, 24, seed=3)
-    if not math.isfinite(env.spec.horizon):
-        return start
-    late = (torch.arange(24) % 2) * (env.spec.horizon - env.spec.dt)
-    return start._replace(env=start.env._replace(t=start.env.t + late))
-
-
-@pytest.mark.parametrize("env_id", IDS)
-@pytest.mark.parametrize("step", [absorbing, restarting])
-def test_every_environment_is_one_graph(env_id: str, step: object) -> None:
-    """The chunk as Dynamo sees it, without the compiler: no break, and the numbers of the eager loop."""
-    env = make(env_id, dtype=torch.float64)
-    spec = env.spec
-    policy = UniformPolicy(spec.action_low, spec.action_high, spec.action_dim)
-    start = begin(env, 24, seed=3) if step is absorbing else uneven(env)
-    fields = ("action", "reward", "obs", "terminated", "next_obs", "last")
-    shapes = {"action": (spec.action_dim,), "obs": (spec.observation_dim,), "next_obs": (spec.observation_dim,)}
-    out = {}
-    for name in fields:
-        dtype = torch.bool if name in ("terminated", "last") else torch.float64
-        out[name] = torch.zeros(2, 24, *shapes.get(name, ()), dtype=dtype)
-    extra = {name: torch.zeros(2, 24, dtype=torch.float64) for name in ("since", "true_reward")}
-    out |= extra | {"t": torch.zeros(2, dtype=torch.float64)}
-    end = run_eager(step, env, policy, start, 2, spec.action_dim, out)
-    process = noise_of(env, env.step_noise_dim, Stream.PROCESS, start, 0, 2)
-    action = noise_of(env, spec.action_dim, Stream.ACTION, start, 0, 2)
-    width = spec.initial_noise_dim
-    fresh = fresh_states(env, noise_of(env, width, Stream.INITIAL, start, 1, 2))
-    over = env.terminated(start.env) if env.terminates else None
-    traced = torch.compile(chunk, backend="eager", fullgraph=True, dynamic=False, isolate_recompiles=True)
-    with torch.no_grad():
-        t, x, _, record = traced(step, env, policy, tuple(start.env), over, process, action, fresh, None)
-    torch.testing.assert_close(x, end.x, equal_nan=True)
-    torch.testing.assert_close(t, end.t)
-    torch.testing.assert_close(record, {name: out[name] for name in record}, equal_nan=True)
-    if step is restarting and math.isfinite(spec.horizon):
-        assert bool(record["last"].any())
-    assert torch.equal(fresh[1][0], env.initial_state(initial_noise(env, 3, start.row, 1)).x) or width > 4
 
 
 @dataclass
