@@ -9,8 +9,8 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from functorch.compile import make_boxed_func
 from torch import Tensor
+from torch._functorch._aot_autograd.utils import make_boxed_func
 
 from rlcore.envs import make
 from rlcore.simulation import Environment, EnvState, Policy, RolloutState, UniformPolicy, begin, compiled
