@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
-from rlcore.agents.orpo.regularizer import BELIEVED
+from rlcore.agents.orpo.monitors import BELIEVED
 from rlcore.training.trainer import Tick
 
 MESSAGES = {
     "hack/hacked": "reward hacking: the proxy is above the reference's and the true reward below it; raise lambda",
-    "hack/alarm_certificate": "the certificate is lost: kappa = {kappa:.3f} is below sqrt(1 - r^2) = {needed:.3f}, so "
-    "a true reward that correlates as given may have fallen below the reference's; raise lambda",
+    "hack/alarm_certificate": "the certificate is lost: kappa = {kappa:.3f}, less {error:.3f} for the spread between "
+    "episodes, is below sqrt(1 - r^2) = {needed:.3f}, so a true reward that correlates as given may have fallen below "
+    "the reference's; raise lambda",
     "hack/alarm_corr_drop": "proxy and true reward have come apart: correlation {corr:.2f} on the policy, {base:.2f} "
     "on the reference; this is reward hacking unless the true reward rose",
     "hack/alarm_zero_variance": "zero variance: the proxy or the true reward is constant on the policy's data, as on a "
@@ -42,6 +43,7 @@ class HackingAlarm:
         now = {name for name in MESSAGES if abs(values.get(name, 0.0)) > LIMITS.get(name, 0.5)}
         shown = {
             "kappa": values.get("hack/kappa", 0.0),
+            "error": values.get("hack/kappa_error", 0.0),
             "needed": values.get("hack/kappa_required", 0.0),
             "corr": values.get("hack/corr_on_policy", 0.0),
             "base": values.get("hack/corr_base", 0.0),

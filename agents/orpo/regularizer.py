@@ -9,8 +9,7 @@ Source: Laidlaw, Singhal and Dragan, "Correlated proxies", ICLR 2025; penalties 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -18,14 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from rlcore.agents.orpo.base_data import OccupancySpace, Occupied, occupied, true_reward
+from rlcore.agents.orpo.monitors import BELIEVED, OVERFIT, certificates, chi_squared_of_laws, comparison, histogram
 from rlcore.agents.orpo.ratio import Ratio, RatioConfig, RatioNetworks, divergences
 from rlcore.agents.orpo.rows import apart, merged
 from rlcore.agents.orpo.strength import Certified, Strength
 from rlcore.data import Transitions
 from rlcore.errors import ConfigError, DataError
 from rlcore.functional.occupancy import (
-    bound_a,
-    bound_t,
     check_correlation,
     fisher_limit,
     maxmin_reward,
@@ -38,8 +36,6 @@ Kind = Literal["none", "sqrt_chi2", "chi2", "kl", "forward_kl", "tv", "maxmin", 
 ON_OCCUPANCY = ("sqrt_chi2", "chi2", "kl", "forward_kl", "tv")
 LEAST = 1e-3  # of C: below it two samples of one occupancy are all that is seen
 SEEN = 0.005  # share by which C exceeds |p| in the max-min reward at least: sqrt(C^2 - p^2) is then a tenth of |p|
-OVERFIT = 1.25  # chi^2 by networks that have seen the rows over that by networks that have not, at most
-BELIEVED = 0.25  # |E_mu0[L] - 1| on reference rows that no network has seen, up to which a ratio certifies
 
 
 @dataclass(frozen=True)
@@ -75,6 +71,7 @@ class OccupancyRegularizer(nn.Module):
     strength: Tensor  # [S] lambda
     proxy_mean: Tensor  # [] J0(P)
     proxy_sd: Tensor  # []
+    law: Tensor  # [bins] of the standardised proxy
 
     def __init__(
         self,
@@ -109,6 +106,7 @@ class OccupancyRegularizer(nn.Module):
         self.register_buffer("fold", paths.flatten().repeat(2)[kept] % 2)
         self.register_buffer("proxy_mean", mean.float())
         self.register_buffer("proxy_sd", sd.float())
+        self.register_buffer("law", histogram((padded(base.reward.double()) - mean) / sd, share))
         if config.kind == "maxmin" or isinstance(config.strength, Certified):
             self.needed_r()
         first = config.strength.first(float(sd), self.r)
@@ -171,13 +169,13 @@ class OccupancyRegularizer(nn.Module):
         own = share[:, :count]  # absorbing rows pay nothing
         log_ratio = ratio.log_ratio
         chi2, kl = divergences(log_ratio, share)
-        mean = (own * proxy).sum(1)
-        p = (mean - self.proxy_mean) / self.proxy_sd
+        x = (torch.cat([proxy, torch.zeros_like(share[:, count:])], 1) - self.proxy_mean) / self.proxy_sd  # [S, N]
+        p = (share * x).sum(1)
         root = torch.maximum(chi2, p.square()).clamp(min=LEAST**2).sqrt()  # C [S]
         self.strength.copy_(config.strength.after(self.strength, root))
         overfit = divergences(ratio.own, share)[0] / chi2.clamp(min=LEAST**2)
         wary = torch.maximum(log_ratio, ratio.own)
-        price = self.price(wary, proxy, share, p, root)  # [S, N] in units of the proxy
+        price = self.price(wary, x, p, root)  # [S, N] in units of the proxy
         per_step = back(price[:, :count], steps)
         if config.space.absorbing:  # what the absorbing state costs is paid on entering it
             per_step = per_step + back(price[:, count:], steps) * found.onward
@@ -197,68 +195,27 @@ class OccupancyRegularizer(nn.Module):
             "reg/penalty_share": (own * price[:, :count].abs()).sum(1) / (own * proxy.abs()).sum(1).clamp(min=1e-12),
         }
         believed = (chi2 >= p.square()) & (ratio.calibration.abs() <= BELIEVED) & (overfit <= OVERFIT)
-        stats |= self.hacking(batch, proxy, own, p, root, believed)
+        floor = chi_squared_of_laws(histogram(x, share), self.law, len(self.weight))
+        at_least = torch.maximum(root.square(), floor).sqrt()
+        paths = batch.reward.shape[1] // seeds
+        stats |= {"hack/J_proxy": (own * proxy).sum(1), "div/sqrt_chi2_proxy": floor.clamp(min=0.0).sqrt()}
+        stats |= certificates(p, at_least, x, log_ratio, share, paths, believed, self.r)
+        if "true_reward" in batch.extras and bool(batch.extras["true_reward"].isfinite().all()):
+            true = merged(apart(true_reward(batch).float(), seeds))
+            stats |= comparison(proxy, true, own, p, self.true_mean, self.correlation)
         return per_step, stats
 
-    def price(self, log_ratio: Tensor, proxy: Tensor, share: Tensor, p: Tensor, root: Tensor) -> Tensor:
+    def price(self, log_ratio: Tensor, x: Tensor, p: Tensor, root: Tensor) -> Tensor:
         """What each row [S, N] costs; nothing where actions, or nothing at all, are penalised."""
         config = self.config
         if config.kind == "maxmin":
             r = self.needed_r()
-            paid = torch.zeros_like(log_ratio)
-            paid[:, : proxy.shape[1]] = proxy
-            x = (paid - self.proxy_mean) / self.proxy_sd
             apart_from_p = torch.maximum(root, (1.0 + SEEN) * p.abs())  # C^2 - p^2 is divided by
             gain = maxmin_reward(x, log_ratio, p.unsqueeze(1), apart_from_p.unsqueeze(1), r)
-            return paid - self.proxy_sd * gain
+            return self.proxy_mean + self.proxy_sd * (x - gain)
         if config.kind not in ON_OCCUPANCY:
             return torch.zeros_like(log_ratio)
         return self.strength.unsqueeze(1) * penalty(config.kind, log_ratio, root.unsqueeze(1))  # type: ignore[arg-type]
-
-    def hacking(
-        self, batch: Transitions, proxy: Tensor, own: Tensor, p: Tensor, root: Tensor, believed: Tensor
-    ) -> dict[str, Tensor]:
-        """The monitors of reward hacking, [S] each.
-
-        A bad estimate certifies nothing: where it is not `believed` neither kappa nor a bound is above 0. Otherwise the
-        worst one, a chi^2 below p^2 that is raised to it, would mean kappa = 1, the best of certificates.
-        """
-        kappa = cautious((p / root).clamp(-1.0, 1.0), believed)
-        found = {"hack/J_proxy": (own * proxy).sum(1), "hack/kappa": kappa}
-        lost = torch.zeros_like(kappa)
-        if self.r is not None and self.r > 0.0:
-            r = min(self.r, 1.0)
-            needed = math.sqrt(1.0 - r * r)
-            found |= {
-                "hack/kappa_required": torch.full_like(kappa, needed),
-                "hack/certificate": kappa - needed,
-                "hack/bound_A": cautious(bound_a(p, root, r), believed),
-                "hack/bound_T": cautious(bound_t(p, root, r), believed),
-            }
-            lost = (kappa < needed).float()
-        found["hack/alarm_certificate"] = lost
-        if "true_reward" in batch.extras and bool(batch.extras["true_reward"].isfinite().all()):
-            true = merged(apart(true_reward(batch).float(), self.seeds))
-            share = own / own.sum(1, keepdim=True)
-            found["hack/J_true"] = (share * true).sum(1)
-            if self.true_mean is not None:
-                worse = (own * true).sum(1) < self.true_mean
-                found["hack/hacked"] = ((p > 0.0) & worse).float()
-            correlation, constant = pearson(proxy, true, share)
-            found |= {"hack/corr_on_policy": correlation, "hack/alarm_zero_variance": constant}
-            if self.correlation is not None:
-                drop = self.correlation - correlation
-                found |= {
-                    "hack/corr_base": torch.full_like(drop, self.correlation),
-                    "hack/corr_drop": drop,
-                    "hack/alarm_corr_drop": (drop > 0.3).float(),
-                }
-        return found
-
-
-def cautious(bound: Tensor, believed: Tensor) -> Tensor:
-    """A bound, or kappa, but no promise of a gain from an estimate that cannot be right."""
-    return torch.where(believed, bound, bound.clamp(max=0.0)).float()
 
 
 def padded(reward: Tensor) -> Tensor:  # [K, B] -> [2 K B]
@@ -282,14 +239,4 @@ def back(x: Tensor, steps: int) -> Tensor:  # [S, K n] -> [K, n S], the order of
     return x.reshape(len(x), steps, -1).permute(1, 2, 0).flatten(1, 2)
 
 
-def pearson(a: Tensor, b: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:  # [S, N] -> [S], [S]
-    """Correlation under weights, 0 where one of the two is constant, and 1 there: an alarm, not a NaN."""
-    off_a, off_b = (x - (share * x).sum(1, keepdim=True) for x in (a, b))
-    va, vb = ((share * off.square()).sum(1) for off in (off_a, off_b))
-    constant = torch.minimum(va, vb) <= 1e-12 * torch.maximum(a.square().amax(1), b.square().amax(1))
-    found = (share * off_a * off_b).sum(1) / (va * vb).clamp(min=1e-30).sqrt()
-    return torch.where(constant, 0.0, found), constant.float()
-
-
 Law = Callable[[Tensor], Tensor]
-Stats = Mapping[str, Tensor]

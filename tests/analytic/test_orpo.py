@@ -1,8 +1,10 @@
 """Ratios of occupancies against closed forms, the regulariser's weights and monitors, ORPO's contract, bad input."""
 
 import math
+import re
 from dataclasses import replace
 from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,8 +25,9 @@ from rlcore.agents.orpo import (
 )
 from rlcore.agents.orpo.alarm import HackingAlarm
 from rlcore.agents.orpo.base_data import occupied
+from rlcore.agents.orpo.monitors import chi_squared_of_laws, error_of_mean, histogram, pearson
 from rlcore.agents.orpo.ratio import Ratio, divergences
-from rlcore.agents.orpo.regularizer import back, pearson
+from rlcore.agents.orpo.regularizer import back
 from rlcore.data import Transitions
 from rlcore.envs import make
 from rlcore.envs.hacking.tomato_model import TabularPolicy
@@ -180,6 +183,51 @@ def test_a_bad_estimate_certifies_nothing() -> None:
     assert float(sound["hack/alarm_certificate"]) == 0.0
 
 
+def test_the_law_of_the_proxy_needs_no_network() -> None:
+    """A reward of 8 deviations, in 4 % of mu and 0.1 % of mu0: chi^2 is sum mu^2 / mu0 - 1, and above p^2."""
+    x = torch.tensor([[-0.1, 0.1, 8.0]])
+    mu, base = torch.tensor([[0.5, 0.46, 0.04]]), torch.tensor([0.499, 0.5, 0.001])
+    law, of_base = histogram(x, mu), histogram(x[0], base)
+    torch.testing.assert_close((law.sum(), of_base.sum()), (torch.ones(()), torch.ones(())))
+    expected = float((mu[0].square() / base).sum()) - 1.0
+    found = float(chi_squared_of_laws(law, of_base, 10**9))
+    assert found == pytest.approx(expected, rel=1e-4)
+    mean, mean_square = (float((base * x[0] ** k).sum()) for k in (1, 2))
+    p = (float((mu * x).sum()) - mean) / math.sqrt(mean_square - mean**2)
+    assert found >= p**2 - 1e-6
+    unseen = histogram(torch.tensor([-30.0, 30.0]), torch.tensor([0.5, 0.5]))  # the open ends
+    assert float(chi_squared_of_laws(unseen, of_base, 1000)) > 100.0
+
+
+def test_the_error_of_a_mean_is_that_of_independent_paths() -> None:
+    paths, steps = 400, 5
+    level = torch.randn(1, paths, generator=torch.Generator().manual_seed(4))
+    x = level.repeat(1, steps)  # rows of a path are all alike: n of them are one observation
+    share = torch.full_like(x, 1.0 / x.numel())
+    expected = float(level.std()) / math.sqrt(paths)
+    assert float(error_of_mean(x, share, paths)) == pytest.approx(expected, rel=1e-5)
+    assert float(error_of_mean(x[:, :1], share[:, :1], 1)) == math.inf
+
+
+def test_a_ratio_that_is_not_yet_fitted_certifies_nothing() -> None:
+    """Ratios near 1 calibrate and lie above p^2, but the proxy's own law is far from the reference's."""
+    batch = rows(400)
+    part = regularizer(batch, strength=Constant(0.3), r=0.9)
+    other = rows(400, seed=3)
+    reward = other.reward.clone()
+    reward[0, :20] = float(part.proxy_mean) + 8.0 * float(part.proxy_sd)  # where the reference never was
+    found = other.replace(reward=reward)
+    weight = 0.9 ** found.extras["t"]
+    gain = float((weight * (reward - part.proxy_mean)).sum() / weight.sum() / part.proxy_sd)  # p
+    log_ratio, none = torch.full((1, 1600), 1.3 * gain), torch.zeros(1)  # chi^2 is its square
+    part.networks.fit = lambda *a: Ratio(log_ratio, none, none, none, none[0], log_ratio)  # type: ignore[method-assign]
+    stats = part.fit(found)[1]
+    assert float(stats["div/sqrt_chi2"]) == pytest.approx(1.3 * gain, rel=0.01)  # kappa would be 0.77, enough for 0.44
+    assert float(stats["hack/kappa_required"]) == pytest.approx(math.sqrt(1.0 - 0.9**2))
+    assert float(stats["div/sqrt_chi2_proxy"]) > 0.3
+    assert float(stats["hack/certificate"]) < 0.0
+
+
 @pytest.mark.parametrize(("proxy", "true", "hacked"), [(1.0, -1.0, 1.0), (1.0, 1.0, 0.0), (-1.0, -1.0, 0.0)])
 def test_hacking_is_a_proxy_above_and_a_true_reward_below_the_reference(
     proxy: float, true: float, hacked: float
@@ -295,6 +343,38 @@ def test_orpo_learns_resumes_and_reports(kind: str, tmp_path: object) -> None:
         agent.update(batch)
     for p, q in zip(agents[0].parameters(), agents[1].parameters(), strict=True):
         assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "said"),
+    [
+        ("div/unsupported_frac", 0.25, "never visits 25% of what the policy visits"),
+        ("disc/calibration", -0.4, "does not calibrate: E_mu0\\[L\\] is off by -0.40, so nothing is certified"),
+        ("hack/hacked", 1.0, "reward hacking"),
+        ("hack/alarm_zero_variance", 1.0, "zero variance"),
+        ("hack/alarm_corr_drop", 1.0, "come apart: correlation 0.10 on the policy, 0.90"),
+    ],
+)
+def test_every_alarm_names_its_figure_in_one_line(tag: str, value: float, said: str) -> None:
+    alarm = HackingAlarm(file=StringIO())
+    others = {"hack/corr_on_policy": 0.1, "hack/corr_base": 0.9, "div/unsupported_frac": 0.009}
+    figures = {name: torch.tensor(number) for name, number in (others | {tag: value}).items()}
+    alarm(SimpleNamespace(iteration=0, last=False, metrics=figures))  # type: ignore[arg-type]
+    assert len(alarm.lines) == 1
+    assert re.search(said, alarm.lines[0])
+    assert "\n" not in alarm.lines[0]
+
+
+def test_a_policy_beyond_the_reference_is_unsupported_and_certifies_nothing() -> None:
+    """Rows where the reference never was: d runs to its bound there, and the monitors say so."""
+    batch = rows(64)
+    far = rows(64, seed=1)
+    far = far.replace(obs=far.obs + 30.0)
+    config = RatioConfig(layers=Layers((16,), activation="leaky_relu"), steps=300, rounds=1, rows=64, rate=1e-2)
+    part = OccupancyRegularizer(batch, (1, 2), HORIZON, RegularizerConfig(r=0.9, ratio=config))
+    stats = part.fit(far)[1]
+    assert float(stats["div/unsupported_frac"]) > 0.9
+    assert float(stats["hack/certificate"]) < 0.0
 
 
 def test_the_alarm_speaks_once_and_says_when_all_is_quiet() -> None:
