@@ -113,7 +113,7 @@ CATALOG: dict[str, Entry] = {
     "rlcore/Market-v0": Entry(
         "rlcore.envs.hacking.market:Market",
         "rlcore.envs.hacking.market:MarketConfig",
-        "A stock and a signal: the Sharpe ratio of a backtest as the proxy, utility net of costs as the truth",
+        "A stock traded on a signal: what a backtest promises as the proxy, what is left after its impact as the truth",
     ),
     "rlcore/MatrixLqr-v0": Entry(
         f"{_MATRIX}:MatrixLqr", f"{_MATRIX}:MatrixLqrConfig", "Linear-quadratic of any size, drawn from a seed"

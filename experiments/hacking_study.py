@@ -131,7 +131,7 @@ def pictures() -> NDArray[np.uint8]:
         (patient, pid(patient), 165),
         (Traffic(), idm_policy(), 120),
         (Pandemic(), Follow(STRATEGIES["Swedish"]), 60),
-        (market, market.follow_signal(2.0), 200),
+        (market, market.markowitz(), 200),
     ]
     drawn = []
     for env, policy, steps in scenes:

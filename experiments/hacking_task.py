@@ -50,6 +50,8 @@ class Effort:
     """Episodes of the reference, gathered once."""
     cloning_steps: int = 300
     """Gradient steps on rows of the controller, 512 at a time."""
+    corrections: int = 0
+    """Further rounds of cloning, on rows where the clone acts and the controller says what it would have done."""
     evaluation_paths: int = 32
     """Episodes behind each point of a curve."""
     evaluations: int = 5
@@ -118,12 +120,24 @@ def clone(agent: Orpo | Ppo, obs: Tensor, action: Tensor, steps: int, seed: int)
     return float(likelihood.detach())
 
 
-def controlled(task: Task, effort: Effort, seed: int) -> tuple[Tensor, Tensor]:
-    """Observations and actions of the controller: [N, d], [N, m]."""
-    rows = gather_base(
-        task.env, task.controller, paths=effort.base_paths, seed=derive_seed(seed, "controller")
-    ).flatten()
-    return rows.obs.float(), rows.action.float()
+def imitate(task: Task, agent: Orpo | Ppo, effort: Effort, seed: int) -> float:
+    """Clone the controller; the last mean log-likelihood.
+
+    A clone drifts to where the controller never is, and is lost there. So it acts, the controller labels what it met,
+    and both sets of rows are learned from together, as often as `corrections` says.
+    Source: Ross, Gordon and Bagnell, AISTATS 2011 (DAgger).
+    """
+    rows = gather_base(task.env, task.controller, paths=effort.base_paths, seed=derive_seed(seed, "controller"))
+    obs, action = rows.obs.flatten(0, 1).float(), rows.action.flatten(0, 1).float()
+    likelihood = clone(agent, obs, action, effort.cloning_steps, seed)
+    for k in range(effort.corrections):
+        met = gather_base(task.env, agent, paths=effort.base_paths, seed=derive_seed(seed, f"correction {k}")).obs
+        generator = torch.Generator().manual_seed(derive_seed(seed, f"labels {k}"))
+        noise = torch.randn(*met.shape[:2], task.controller.noise_dim, generator=generator).to(met)
+        labels = [task.controller.act(x, noise=z) for x, z in zip(met, noise, strict=True)]  # rows of a pool differ
+        obs, action = torch.cat([obs, met.flatten(0, 1).float()]), torch.cat([action, *(x.float() for x in labels)])
+        likelihood = clone(agent, obs, action, effort.cloning_steps, derive_seed(seed, f"round {k}"))
+    return likelihood
 
 
 def run_task(
@@ -145,7 +159,7 @@ def run_task(
     for name, policy in task.known.items():
         compare(name, policy)
     base = ppo(task.env.spec, learner, seed=seed, head=task.head, input_scale=task.input_scale)
-    result["clone/log_likelihood"] = clone(base, *controlled(task, effort, seed), effort.cloning_steps, seed)
+    result["clone/log_likelihood"] = imitate(task, base, effort, seed)
     compare("clone", base)
     rows = gather_base(task.env, base, paths=effort.base_paths, seed=derive_seed(seed, "reference"))
     start = {name: value.clone() for name, value in base.proximal.networks.state_dict().items()}

@@ -1,4 +1,4 @@
-"""A share of wealth in a stock about Merton's, then PPO on the Sharpe ratio of a backtest, its occupancy held or not.
+"""A careful desk's trades, cloned, then PPO on a backtest that knows no costs, its occupancy held or not.
 
 rlcore run orpo_market quick
 """
@@ -7,31 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from rlcore.agents.orpo import PpoConfig, RatioConfig
-from rlcore.envs.hacking.market import TRADED, WEIGHT, Market, MarketConfig
+from rlcore.envs.hacking.market import WEIGHT, Market, MarketConfig
 from rlcore.experiments.hacking_task import Arm, Effort, Task, run_task
+from rlcore.simulation import Policy
 from rlcore.simulation.environment import EnvState
 from rlcore.training.recorder import SILENT, Recorder
 
 CONSTANTS = (0.0, 1.5, 3.0)
-LEARNER = PpoConfig(trace_time=0.02, minibatch=1024, epochs=4, rate=1e-3, target_kl=0.05)
-
-
-@dataclass(frozen=True)
-class Noisy:
-    """A constant weight and noise about it: w + spread z, so that a reference has an occupancy to be compared with."""
-
-    weight: float
-    spread: float
-    """Standard deviation of the weight."""
-    noise_dim: int = 1
-
-    def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:  # [B, 4] -> [B, 1]
-        still = torch.full_like(obs[:, :1], self.weight)
-        return still if noise is None else still + self.spread * noise
+LEARNER = PpoConfig(trace_time=0.04, minibatch=512, epochs=4, rate=1e-3, target_kl=0.03)
 
 
 @dataclass(frozen=True)
@@ -40,8 +26,8 @@ class Config:
 
     env: MarketConfig = field(default_factory=MarketConfig)
     """The stock, its signal, the costs."""
-    spread: float = 0.25
-    """Standard deviation of the reference's weight about Merton's."""
+    spread: float = 0.05
+    """Standard deviation of what the desk executes about what it means to, as a weight."""
     arms: tuple[Arm, ...] = (Arm(), Arm("none"))
     """Ways to hold the occupancy, each from the clone."""
     effort: Effort = field(default_factory=Effort)
@@ -52,23 +38,22 @@ class Config:
     """How occupancies are compared."""
 
 
-SMALL = Effort(paths=64, steps=63, iterations=30, base_paths=64, cloning_steps=2000, evaluation_paths=256)
 PRESETS = {
-    "quick": Config(effort=SMALL),
-    "paper": Config(effort=Effort(256, 126, 300, 512, 3000, 1024, 10)),
+    "quick": Config(
+        effort=Effort(paths=64, steps=63, iterations=100, base_paths=512, cloning_steps=4000, evaluation_paths=256)
+    ),
+    "paper": Config(effort=Effort(256, 63, 400, 2048, 6000, 0, 2048, 10)),
 }
 
 
 def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, float]:
-    """Every arm from the clone; the proxy is the Sharpe ratio gained in the sample, the truth a year's utility."""
+    """Every arm from the clone; returns in % of wealth a year."""
     env = Market(config.env)
 
     def measure(state: EnvState) -> dict[str, Tensor]:
-        return {"leverage": state.x[:, WEIGHT].abs(), "traded": state.x[:, TRADED]}
+        return {"leverage": state.x[:, WEIGHT].abs()}
 
-    known = {"Merton": env.constant(), "follow the signal": env.follow_signal(2.0)}
-    known |= {f"constant {weight:g}": env.constant(weight) for weight in CONSTANTS}
-    base = Noisy(env.merton_weight(), config.spread)
-    note = f"utility and Sharpe ratio of {config.env.horizon:g} year"
-    task = Task("orpo_market", env, base, known, measure=measure, note=note)
+    known: dict[str, Policy] = {"Merton": env.hold(), "Markowitz": env.markowitz(), "best": env.best()}
+    known |= {f"constant {weight:g}": env.hold(weight) for weight in CONSTANTS}
+    task = Task("orpo_market", env, env.desk(spread=config.spread), known, measure=measure, note="% of wealth a year")
     return run_task(task, config.arms, config.effort, config.learner, config.ratio, seed, recorder)

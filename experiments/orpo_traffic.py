@@ -11,17 +11,35 @@ import torch
 from torch import Tensor
 
 from rlcore.agents.orpo import PpoConfig, RatioConfig
-from rlcore.envs.hacking.traffic import COMMANDS, Traffic, TrafficConfig, idm_policy
-from rlcore.envs.hacking.traffic_model import CONTROLLED, RAMP, Cars
+from rlcore.envs.hacking.traffic import COMMANDS, Traffic, TrafficConfig, idm_policy, mean_over
+from rlcore.envs.hacking.traffic_model import CONTROLLED, EMPTY, RAMP, Cars
 from rlcore.experiments.hacking_task import Arm, Effort, Task, run_task
 from rlcore.simulation import Feedback
 from rlcore.simulation.environment import EnvState
 from rlcore.training.recorder import SILENT, Recorder
 
 CONSTANTS = (-1.5, 0.5)
+WITHIN = 1.4  # [m/s^2] of the reference: inside the box, where a Beta law is finite
 LONG = 30.0  # a stop that counts as parking [s]
 SCALE = (2.0, 5.0, 20.0, 5.0, 20.0)  # speeds of 30 m/s and gaps of 370 m, to order one where cars queue
 LEARNER = PpoConfig(trace_time=33.0, minibatch=512, epochs=4, rate=3e-4, target_kl=0.02)
+
+
+@dataclass(frozen=True)
+class Unsteady:
+    """The car-following law and noise, within [-1.4, 1.4] m/s^2; 0 and noise where there is no car.
+
+    Noise gives the reference an occupancy to be compared with, and every label a finite likelihood.
+    """
+
+    spread: float
+    """Standard deviation of an acceleration [m/s^2]."""
+    noise_dim: int = COMMANDS
+
+    def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:  # [B, 50] -> [B, 10]
+        there = obs.reshape(-1, COMMANDS, 5).abs().sum(2) > 0.0
+        law = torch.where(there, idm_policy().act(obs), 0.0)
+        return (law if noise is None else law + self.spread * noise).clamp(-WITHIN, WITHIN)
 
 
 @dataclass(frozen=True)
@@ -30,6 +48,8 @@ class Config:
 
     env: TrafficConfig = field(default_factory=TrafficConfig)
     """Who enters."""
+    spread: float = 0.15
+    """Standard deviation of the reference's accelerations about the car-following law [m/s^2]."""
     arms: tuple[Arm, ...] = (Arm(), Arm("none"))
     """Ways to hold the occupancy, each from the clone."""
     effort: Effort = field(default_factory=Effort)
@@ -61,14 +81,14 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
             "parked": rests.any(1),
             "stop": stopped.amax(1),
             "parked_cars": (stopped > LONG).sum(1),
-            "speed": cars.speed.sum(1) / (cars.kind > 0.0).sum(1).clamp(min=1),
+            "speed": mean_over(cars.speed, cars.kind > EMPTY),
         }
 
     known = {f"constant {a:g}": accelerate(a) for a in CONSTANTS}
     task = Task(
         "orpo_traffic",
         env,
-        idm_policy(),
+        Unsteady(config.spread),
         known,
         head="beta",
         measure=measure,
