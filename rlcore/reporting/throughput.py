@@ -33,7 +33,8 @@ def charts(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
         if limits:
             lines.append(Line("limit", list(limits), list(limits.values()), theory=True))
         unit = f"{members[0].get('unit', 'steps')} per {'CPU ' if members[0].get('clock') == 'cpu' else ''}second"
-        found.append(Chart(what, "median and quartiles over rounds", "batch", f"{unit} [1/s]", lines))
+        axis = str(members[0].get("axis", "batch"))
+        found.append(Chart(what, "median and quartiles over rounds", axis, f"{unit} [1/s]", lines))
     return found
 
 
