@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from rlcore.agents.orpo import Ppo, PpoConfig, ppo
 from rlcore.envs.control.pendulum import Pendulum

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +14,7 @@ from scipy.integrate import ode
 
 from rlcore.envs import make
 from rlcore.envs.hacking.glucose_patients import STATES, Patient, columns, names
+from rlcore.experiments.benchmark.machine import machine
 from rlcore.experiments.benchmark.timing import interleave, table
 from rlcore.simulation import UniformPolicy, begin, rollout_with_reset
 
@@ -104,6 +105,9 @@ def ratio(copies: int = 4096) -> float:
     return statistics.median(a / b for a, b in zip(found[OURS], found[SCIPY], strict=True))
 
 
-def measure(copies: int = 4096) -> list[dict[str, Any]]:
-    """Control steps per second."""
-    return table(rates(copies), OURS, batch=copies)
+def measure(batches: Sequence[int] = (64, 1024, 4096), rounds: int = 7) -> list[dict[str, Any]]:
+    """Control steps per second by the number of patients; the limit is that of observation, action, reward and end."""
+    spec = make("rlcore/Glucose-v0").spec
+    limit = machine().limit(moved=4.0 * ((spec.observation_dim or spec.state_dim) + spec.action_dim + 2))
+    about: dict[str, Any] = {"what": "virtual patients", "limit": limit}
+    return [row for batch in batches for row in table(rates(batch, rounds), OURS, batch=batch, **about)]

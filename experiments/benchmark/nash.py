@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rlcore.agents.nash import NashMp, begin, solve
 from rlcore.envs.games.tables import cosine_reference, random_circles, random_policies, random_tables, sine_table
+from rlcore.experiments.benchmark.machine import machine
 from rlcore.experiments.benchmark.timing import interleave, table
 from rlcore.functional.divergence import kl
 from rlcore.functional.games import MatrixPreference, PreferenceGame, equilibrium
@@ -43,9 +44,11 @@ def numpy_solve(table: Array, start: Array, steps: int) -> Array:
     return last
 
 
-def measure(games: int = 4096, actions: int = 100, large: int = 1_000_000, rounds: int = 5) -> list[dict[str, Any]]:
+def measure(
+    games: Sequence[int] = (64, 512, 4096), actions: int = 100, large: int = 1_000_000, rounds: int = 5
+) -> list[dict[str, Any]]:
     """Games per second with as many threads as there are set, and iterations per second with one."""
-    rows = [*many_games(games, actions, rounds)]
+    rows = [row for n in games for row in many_games(n, actions, rounds)]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -95,7 +98,9 @@ def many_games(games: int, actions: int, rounds: int) -> list[dict[str, Any]]:
         "NumPy, one by one": numpy,
     }
     rates = interleave(workloads, rounds=rounds, clock="wall")  # as many threads as there are set
-    rows = table(rates, names[2], clock="wall", unit="games", batch=games, actions=actions)
+    limit = torch.get_num_threads() * machine().limit(operations=4.0 * actions**2 * steps)  # two products a step
+    about: dict[str, Any] = {"what": f"games of {actions} actions", "unit": "games", "batch": games, "limit": limit}
+    rows = table(rates, names[2], clock="wall", actions=actions, **about)
     few = slice(0, min(64, games))
     star = equilibrium(together.select(few))
     for row in rows:
@@ -125,7 +130,9 @@ def one_game(actions: int, rounds: int) -> list[dict[str, Any]]:
         return steps
 
     rates = interleave({"one game": ours, "NumPy, one game": numpy}, rounds=rounds)
-    return table(rates, "one game", unit="iterations", batch=1, actions=actions)
+    limit = machine().limit(operations=4.0 * actions**2)
+    about: dict[str, Any] = {"what": "one game, by actions", "axis": "actions", "batch": actions, "limit": limit}
+    return table(rates, "one game", unit="iterations", actions=actions, **about)
 
 
 def implicit(actions: int) -> dict[str, Any]:

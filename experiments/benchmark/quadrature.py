@@ -8,6 +8,7 @@ one core.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from scipy.integrate import simpson
 
 from rlcore.experiments.acceptance.integral_rl.oracle import matern_filter_oracle, relative_errors
+from rlcore.experiments.benchmark.machine import machine
 from rlcore.experiments.benchmark.timing import interleave, table
 from rlcore.functional.quadrature import Matern, MaternKernel, Quadrature, Simpson, dense_quadrature
 
@@ -26,10 +28,13 @@ STEP = 2.0**-14
 JITTER = 1e-8
 
 
-def measure(nodes: int = 10_000, windows: int = 100_000, rounds: int = 3) -> list[dict[str, Any]]:
-    """Nodes per second of both solvers, and windows of 33 nodes per second."""
+def measure(
+    nodes: Sequence[int] = (100, 1000, 10_000), windows: Sequence[int] = (100, 10_000, 100_000), rounds: int = 3
+) -> list[dict[str, Any]]:
+    """Nodes per second of both solvers, and windows of 33 nodes per second, by how many there are."""
     torch.set_num_threads(1)
-    return [*weights(nodes, rounds), *integrals(windows)]
+    found = [row for n in nodes for row in weights(n, rounds)]
+    return [*found, *(row for n in windows for row in integrals(n, 5 * rounds))]
 
 
 def weights(nodes: int, rounds: int) -> list[dict[str, Any]]:
@@ -47,7 +52,8 @@ def weights(nodes: int, rounds: int) -> list[dict[str, Any]]:
         return nodes
 
     rates = interleave({"state space": ours, "dense Cholesky": dense}, rounds=rounds)
-    rows = table(rates, "state space", unit="nodes", batch=nodes)
+    limit = machine().limit(moved=16.0)  # a time read, a weight written
+    rows = table(rates, "state space", unit="nodes", batch=nodes, what="quadrature weights", limit=limit)
     exact = matern_filter_oracle(ORDER, scale, nodes, STEP, digits=80)
     for row in rows:
         quadrature = found[row["workload"]]
@@ -58,7 +64,7 @@ def weights(nodes: int, rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
-def integrals(windows: int) -> list[dict[str, Any]]:
+def integrals(windows: int, rounds: int) -> list[dict[str, Any]]:
     """What is left to do once weights are known, beside SciPy's rule on the same samples."""
     times = torch.linspace(0.0, 1.0, 33, dtype=torch.float64)
     bayesian, classical = Matern(ORDER, SCALE).at(times), Simpson().at(times)
@@ -79,5 +85,7 @@ def integrals(windows: int) -> list[dict[str, Any]]:
         "SciPy simpson": peer,
     }
     versions = f"numpy {np.__version__}, scipy {scipy.__version__}"
-    return table(interleave(workloads, rounds=15), "Matern-7/2, weights at hand", unit="windows", batch=windows,
-                 versions=versions)  # fmt: skip
+    rates = interleave(workloads, rounds=rounds)
+    limit = machine().limit(moved=8.0 * (values.shape[1] + 1))  # its samples read, its integral written
+    about: dict[str, Any] = {"what": "integrals of 33 nodes", "unit": "windows", "batch": windows, "limit": limit}
+    return table(rates, "Matern-7/2, weights at hand", **about, versions=versions)

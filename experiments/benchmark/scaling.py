@@ -121,14 +121,14 @@ def among_processes(costs: Mapping[str, Cost], rounds: int, mode: Mode, paths: i
         found = {name: in_turn(crews, name, rounds, **settings) for name, settings in works.items()}
         sizes = (1, crew_member.gradient_size())
         content = {n: in_turn({processes: crews[processes]}, "exchange", rounds, floats=n) for n in sizes}
-    spent = [float(np.median([r.wall / r.steps for r in told[processes]])) for told in content.values()]
-    exchange, rows = Exchange.measured(*spent, processes), []
+    small, whole = (float(np.median([r.wall / r.steps for r in told[processes]])) for told in content.values())
+    exchange, rows = Exchange.measured(small, whole, processes), []
     for name, told in found.items():
         reductions = crew_member.REDUCTIONS if name == "training" else 0
         rows += rows_of(f"{name} by processes, {mode}", told, TARGETS[name], paths)
         rows += modelled(f"{name} by processes, {mode}", costs[name], paths, reductions, exchange, told)
     about = {"what": "one reduction of a gradient", "workload": f"{processes} processes", "clock": "wall"}
-    return [*rows, about | {"ms": 1e3 * spent[1], "floats": sizes[1], "ms of one float": 1e3 * spent[0]}]
+    return [*rows, about | {"ms": 1e3 * whole, "floats": sizes[1], "ms of one float": 1e3 * small}]
 
 
 def in_turn(crews: Mapping[int, Crew], name: str, rounds: int, **settings: Any) -> dict[int, list[Round]]:

@@ -8,8 +8,23 @@ import shutil
 import pytest
 import torch
 
-from rlcore.experiments.benchmark import cal_ql, clstd, nash, nash_language, q_learning, quadrature, sac, wsrl
+from rlcore.experiments.benchmark import (
+    cal_ql,
+    clstd,
+    nash,
+    nash_language,
+    pieces,
+    q_learning,
+    quadrature,
+    runge_kutta,
+    sac,
+    wsrl,
+)
+from rlcore.experiments.benchmark.machine import Machine
 from rlcore.experiments.benchmark.module_lists import ModuleListCalQl, ModuleListWsrl
+from rlcore.experiments.benchmark.peer_process import MissingPeerError, PeerProcess
+from rlcore.functional.returns import traced_sum
+from rlcore.simulation import Feedback, begin, rollout
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
@@ -26,7 +41,7 @@ def test_many_environments_bring_q_learning_to_the_optimum() -> None:
 
 
 def test_quadrature_is_more_accurate_than_the_dense_form() -> None:
-    rows = quadrature.measure(nodes=200, windows=100, rounds=1)
+    rows = quadrature.measure(nodes=[200], windows=[100], rounds=1)
     errors = {row["workload"]: float(row["error of weights"]) for row in rows if row["unit"] == "nodes"}
     assert errors["state space"] < 1e-12
     assert errors["dense Cholesky"] > 1e3 * errors["state space"]
@@ -94,8 +109,47 @@ def test_texts_with_caches_are_those_without() -> None:
 
 
 def test_games_are_solved_side_by_side_and_one_by_one() -> None:
-    rows = nash.measure(games=40, actions=6, large=2000, rounds=1)
+    rows = nash.measure(games=[40], actions=6, large=2000, rounds=1)
     assert all(row["steps/s"] > 0.0 for row in rows)
     reached = [float(row["largest KL"]) for row in rows if "largest KL" in row]
     assert len(reached) == 4
     assert max(reached) <= 1.1 * nash.TOLERANCE
+
+
+@pytest.mark.parametrize("piece", pieces.PIECES, ids=lambda piece: piece.what.split(",")[0])
+def test_pieces_run_beside_their_peers(monkeypatch: pytest.MonkeyPatch, piece: pieces.Piece) -> None:
+    monkeypatch.setattr(pieces, "machine", lambda: Machine("", 1, 1.0, "", "", bandwidth=1e10, gemm=1e11))
+    monkeypatch.setattr(pieces, "STORED", 500)
+    rows = pieces.rows(piece, 16, 1, compiled=False)
+    assert rows[0]["workload"] == "rlcore"
+    assert len(rows) >= 2
+    assert all(row["steps/s"] > 0.0 and row["limit"] > 0.0 for row in rows)
+
+
+def test_the_loop_over_steps_finds_the_same_advantages() -> None:
+    delta = torch.randn(pieces.STEPS, 3, generator=torch.Generator().manual_seed(0))
+    discount, dt, last = torch.full_like(delta, 0.99), torch.full_like(delta, 0.05), delta > 1.0
+    expected = pieces.loop(delta, discount, last, math.exp(-0.05 / 0.4), torch.zeros_like)
+    torch.testing.assert_close(traced_sum(delta, discount, dt, last, 0.4), expected)
+
+
+def test_runge_kutta_keeps_the_energy_and_is_that_of_the_peer() -> None:
+    """theta'^2 / 2 + 15 cos(theta) to the order of the rule, and the peer's states if it is installed."""
+    start = begin(runge_kutta.Free(), 32, seed=0)
+    (angle, speed), (last_angle, last_speed) = (
+        x.unbind(1)
+        for x in (
+            start.env.x,
+            rollout(runge_kutta.Free(), Feedback(lambda x: 0.0 * x[:, :1]), start, runge_kutta.STEPS)[1].env.x,
+        )
+    )
+    before, after = (
+        w**2 / 2 + runge_kutta.PULL * torch.cos(th) for th, w in ((angle, speed), (last_angle, last_speed))
+    )
+    assert float((angle - last_angle).abs().max()) > 1.0
+    torch.testing.assert_close(after, before, rtol=0.0, atol=0.02)
+    with PeerProcess() as process:
+        try:
+            assert runge_kutta.check(process) < runge_kutta.SAME
+        except MissingPeerError:
+            pytest.skip("torchdiffeq is not installed")
