@@ -15,8 +15,9 @@ from torch import Tensor
 from rlcore.envs.hacking.tomato import Tomato
 from rlcore.envs.hacking.tomato_model import TomatoModel
 from rlcore.errors import ConfigError
-from rlcore.experiments.orpo_tomato import Arm, make_agent, reference, returns
+from rlcore.experiments.hacking_arm import Arm
 from rlcore.experiments.orpo_tomato import Config as Learning
+from rlcore.experiments.orpo_tomato import make_agent, reference, returns
 from rlcore.functional.occupancy import (
     Regulariser,
     best_lambda,

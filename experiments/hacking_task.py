@@ -13,26 +13,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlcore.agents.orpo import (
-    Certified,
-    Constant,
-    Orpo,
-    Ppo,
-    PpoConfig,
-    RatioConfig,
-    RegularizerConfig,
-    gather_base,
-    orpo,
-    ppo,
-)
+from rlcore.agents.orpo import Orpo, Ppo, PpoConfig, RatioConfig, gather_base, orpo, ppo
 from rlcore.agents.orpo.ppo import HeadKind
+from rlcore.experiments.hacking_arm import Arm as Arm
+from rlcore.experiments.hacking_arm import Point, charts, train_arm
 from rlcore.experiments.hacking_study import Watched, watch
-from rlcore.experiments.orpo_tomato import Arm as Arm
-from rlcore.reporting.lines import Chart, Line, plot_charts
+from rlcore.reporting.lines import plot_charts
 from rlcore.seeding import derive_seed
 from rlcore.simulation.environment import Environment, EnvState
 from rlcore.simulation.policy import Policy
-from rlcore.training import Phase, RolloutSource
+from rlcore.training import RolloutSource
 from rlcore.training.recorder import Recorder
 
 
@@ -163,60 +153,31 @@ def run_task(
     compare("clone", base)
     rows = gather_base(task.env, base, paths=effort.base_paths, seed=derive_seed(seed, "reference"))
     start = {name: value.clone() for name, value in base.proximal.networks.state_dict().items()}
-    curves: dict[str, list[tuple[float, float, float]]] = {}
+    curves: dict[str, list[Point]] = {}
     for arm in arms:
-        strength = Certified() if arm.strength is None and arm.kind != "none" else Constant(arm.strength or 0.0)
-        regularizer = RegularizerConfig(arm.kind, strength, r=task.r, ratio=ratio)
+        regularizer = arm.regularizer(ratio, task.r)
         agent = orpo(task.env.spec, rows, regularizer, learner, seed=seed, head=task.head, input_scale=task.input_scale)
         agent.proximal.networks.load_state_dict(start)
-        curve = curves[arm.name] = []
-        found = train_arm(task, agent, effort, seed, curve, recorder.child(arm.name, arm=arm.name))
+        found, curves[arm.name] = learn(task, agent, effort, seed, recorder.child(arm.name, arm=arm.name))
         result |= {f"{arm.name}/{name}": value for name, value in found.items()}
     figure = recorder.figure_path(task.name)
     if figure is not None:
-        plot_charts(charts(task, curves, result), figure)
+        across = ["clone", max(task.known, key=lambda known: result[f"{known}/true"])]
+        known = {who: {name: result[f"{who}/{name}"] for name in ("true", "proxy")} for who in across}
+        plot_charts(charts(curves, known, task.note), figure)
     return recorder.finish(result)
 
 
-def train_arm(
-    task: Task, agent: Orpo, effort: Effort, seed: int, curve: list[tuple[float, float, float]], recorder: Recorder
-) -> dict[str, float]:
-    """Train one arm; its last returns and monitors."""
+def learn(
+    task: Task, agent: Orpo, effort: Effort, seed: int, recorder: Recorder
+) -> tuple[dict[str, float], list[Point]]:
+    """Train one arm; its last returns and monitors, and its curve."""
     source = RolloutSource(task.env, effort.paths, effort.steps, seed=seed)
-
-    def measure() -> Mapping[str, float]:
-        found = evaluate(task, agent, effort, seed)
-        curve.append((float(source.steps), found["true"], found["proxy"]))
-        return {f"eval/{name}": value for name, value in found.items()}
-
-    measure()
-    recorder.hparams({"agent": "orpo", "environment": task.env.spec.name})
-    found = recorder.train(
+    return train_arm(
         agent,
-        [Phase("learn", source, effort.iterations, agent.update)],
-        evaluate=measure,
-        evaluate_every=max(1, effort.iterations // effort.evaluations),
-        log_every=max(1, effort.iterations // 100),
-        main_metric="eval/true",
+        source,
+        lambda: evaluate(task, agent, effort, seed),
+        recorder,
+        iterations=effort.iterations,
+        evaluations=effort.evaluations,
     )
-    kept = {
-        name: value
-        for name, value in found.items()
-        if name.split("/")[0] in ("eval", "hack", "div", "disc", "reg") and math.isfinite(value)
-    }
-    return recorder.finish(kept)
-
-
-def charts(
-    task: Task, curves: Mapping[str, list[tuple[float, float, float]]], result: Mapping[str, float]
-) -> list[Chart]:
-    """True and proxy return against environment steps, with what learns nothing across."""
-    found = []
-    for column, name in ((1, "true"), (2, "proxy")):
-        lines = [Line(arm, [row[0] for row in c], [row[column] for row in c]) for arm, c in curves.items()]
-        ends = [0.0, max(line.x[-1] for line in lines)]
-        across = ["clone", max(task.known, key=lambda known: result[f"{known}/true"])]
-        lines += [Line(label, ends, [result[f"{label}/{name}"]] * 2, theory=True) for label in across]
-        title = f"{name.capitalize()} return of an episode"
-        found.append(Chart(title, task.note, "steps", "return", lines, log_x=False, log_y=False))
-    return found

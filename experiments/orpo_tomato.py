@@ -6,35 +6,24 @@ rlcore run orpo_tomato paper --runs 5
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from rlcore.agents.orpo import (
-    Certified,
-    Constant,
-    Orpo,
-    PpoConfig,
-    RatioConfig,
-    RegularizerConfig,
-    gather_base,
-    orpo,
-    true_reward,
-)
+from rlcore.agents.orpo import Orpo, PpoConfig, RatioConfig, gather_base, orpo, true_reward
 from rlcore.agents.orpo.alarm import HackingAlarm
-from rlcore.agents.orpo.regularizer import Kind
 from rlcore.checks import check_integer, check_positive
 from rlcore.envs.hacking.tomato import Tomato, TomatoConfig
 from rlcore.envs.hacking.tomato_model import TabularPolicy, TomatoModel
 from rlcore.errors import ConfigError
+from rlcore.experiments.hacking_arm import Arm, Point, charts, train_arm
 from rlcore.nn.ensemble import Layers
-from rlcore.reporting.lines import Chart, Line, plot_charts
+from rlcore.reporting.lines import plot_charts
 from rlcore.seeding import derive_seed
 from rlcore.simulation.policy import Policy
 from rlcore.simulation.rollout import begin, rollout_with_reset
-from rlcore.training import Phase, RolloutSource
+from rlcore.training import RolloutSource
 from rlcore.training.recorder import SILENT, Recorder
 
 EVALUATION_PATHS = 256
@@ -50,20 +39,6 @@ LEARNER = PpoConfig(
     anneal_steps=200_000,
 )
 RATIO = RatioConfig(layers=Layers((64, 64), activation="tanh", output_gain=0.1), steps=48)
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way to regularise."""
-
-    kind: Kind = "sqrt_chi2"
-    """What is penalised."""
-    strength: float | None = None
-    """lambda [reward per step]; None takes lambda* (or r, for maxmin)."""
-
-    @property
-    def name(self) -> str:
-        return self.kind if self.strength is None else f"{self.kind}-{self.strength:g}"
 
 
 @dataclass(frozen=True)
@@ -117,12 +92,8 @@ def reference(env: Tomato, temperature: float) -> TabularPolicy:
 
 def make_agent(env: Tomato, base: TabularPolicy, config: Config, arm: Arm, seed: int) -> Orpo:
     """ORPO, or PPO that is only watched."""
-    strength = Certified() if arm.strength is None else Constant(arm.strength)
-    r = arm.strength if arm.kind == "maxmin" and arm.strength is not None else config.r
-    regularizer = RegularizerConfig(
-        arm.kind, Constant(0.0) if arm.kind == "none" else strength, r=r, ratio=config.ratio
-    )
     data = gather_base(env, base, paths=config.base_paths, seed=derive_seed(seed, "reference"))
+    regularizer = arm.regularizer(config.ratio, config.r)
     agent = orpo(env.spec, data, regularizer, config.learner, seed=seed, seeds=config.runs, base_law=base.law)
     return agent.to(env.device)
 
@@ -155,72 +126,41 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
     env = Tomato(config.env, device=config.device)
     base = reference(env, config.temperature)
     result = baselines(base.model, base, config.env.steps)
-    curves: dict[str, list[tuple[int, float, float]]] = {}
+    curves: dict[str, list[Point]] = {}
     for arm in config.arms:
         agent = make_agent(env, base, config, arm, seed)
-        curve = curves[arm.name] = []
-        found = train_arm(env, agent, config, arm, seed, curve, recorder.child(arm.name, arm=arm.name))
+        found, curves[arm.name] = learn(env, agent, config, seed, recorder.child(arm.name, arm=arm.name))
         result |= {f"{arm.name}/{name}": value for name, value in found.items()}
     figure = recorder.figure_path("orpo_tomato")
     if figure is not None:
-        plot_charts(charts(config, curves, result), figure)
+        runs = f"mean of {config.runs} runs" if config.runs > 1 else "one run"
+        note = f"{runs} from a random start; reference tau = {config.temperature:g}"
+        across = {"reference": ("true", "proxy"), "true optimum": ("true",), "proxy optimum": ("proxy",)}
+        known = {who: {name: result[f"baseline/{who}/{name}"] for name in names} for who, names in across.items()}
+        plot_charts(charts(curves, known, note), figure)
     return recorder.finish(result)
 
 
-def train_arm(
-    env: Tomato,
-    agent: Orpo,
-    config: Config,
-    arm: Arm,
-    seed: int,
-    curve: list[tuple[int, float, float]],
-    recorder: Recorder,
-) -> dict[str, float]:
-    """Train one arm; its last returns, over all runs, and its monitors."""
+def learn(
+    env: Tomato, agent: Orpo, config: Config, seed: int, recorder: Recorder
+) -> tuple[dict[str, float], list[Point]]:
+    """Train one arm; its last returns, over all runs, and its monitors, and its curve."""
     source = RolloutSource(env, config.paths * config.runs, config.env.steps, seed=seed)
 
-    def measure() -> Mapping[str, float]:
-        true, proxy = returns(env, agent, config.runs, seed=seed)
-        curve.append((source.steps // config.runs, float(true.mean()), float(proxy.mean())))
-        spread = {f"eval/true_{k}": value for k, value in enumerate(true.tolist())}
-        spread |= {f"eval/proxy_{k}": value for k, value in enumerate(proxy.tolist())}
-        return {"eval/true": curve[-1][1], "eval/proxy": curve[-1][2], **spread}
+    def measure() -> dict[str, float]:
+        both = returns(env, agent, config.runs, seed=seed)
+        found = {name: float(x.mean()) for name, x in zip(("true", "proxy"), both, strict=True)}
+        for name, x in zip(("true", "proxy"), both, strict=True):
+            found |= {f"{name}_{k}": value for k, value in enumerate(x.tolist())}
+        return found
 
-    measure()
-    recorder.hparams({"agent": "orpo", "kind": arm.kind})
-    found = recorder.train(
+    return train_arm(
         agent,
-        [Phase("learn", source, config.iterations, agent.update)],
-        evaluate=measure,
-        evaluate_every=max(1, config.iterations // config.evaluations),
-        log_every=max(1, config.iterations // 100),
-        main_metric="eval/true",
-        callbacks=[HackingAlarm(after=config.iterations // 2)] if not recorder.silent else [],
+        source,
+        measure,
+        recorder,
+        iterations=config.iterations,
+        evaluations=config.evaluations,
+        runs=config.runs,
+        callbacks=[] if recorder.silent else [HackingAlarm(after=config.iterations // 2)],
     )
-    kept = {name: found[name] for name in found if name.split("/")[0] in ("eval", "hack", "div", "disc", "reg")}
-    return recorder.finish(kept)
-
-
-def charts(
-    config: Config, curves: Mapping[str, list[tuple[int, float, float]]], result: Mapping[str, float]
-) -> list[Chart]:
-    """True and proxy return against environment steps."""
-    subtitle = f"mean of {config.runs} runs from a random start; reference tau = {config.temperature:g}"
-    found = []
-    for column, name in ((1, "true"), (2, "proxy")):
-        lines = [Line(arm, [float(row[0]) for row in c], [row[column] for row in c]) for arm, c in curves.items()]
-        steps = [0.0, max(line.x[-1] for line in lines)]
-        for kind in ("reference", f"{name} optimum"):
-            lines.append(Line(kind, steps, [result[f"baseline/{kind}/{name}"]] * 2, theory=True))
-        found.append(
-            Chart(
-                f"{name.capitalize()} return of an episode",
-                subtitle,
-                "steps",
-                "return",
-                lines,
-                log_x=False,
-                log_y=False,
-            )
-        )
-    return found

@@ -8,6 +8,7 @@ import pytest
 
 from rlcore.agents.orpo import RatioConfig
 from rlcore.experiments import divergence_comparison, hacking_certificate, orpo_bandit, orpo_tomato
+from rlcore.experiments.hacking_arm import Arm
 from rlcore.nn.ensemble import Layers
 from rlcore.training.recorder import RunFolder
 
@@ -16,7 +17,7 @@ RATIO = RatioConfig(layers=Layers((16,), activation="leaky_relu"), steps=2, roun
 
 def test_the_garden_records_every_arm(tmp_path):
     learner = replace(orpo_tomato.LEARNER, epochs=1)
-    arms = (orpo_tomato.Arm(), orpo_tomato.Arm("kl", 0.1))
+    arms = (Arm(), Arm("kl", 0.1))
     config = orpo_tomato.Config(arms=arms, runs=2, paths=4, iterations=2, base_paths=8, ratio=RATIO, learner=learner)
     with RunFolder(tmp_path / "run", config, silent=True) as folder:
         found = orpo_tomato.run(config, 0, folder)

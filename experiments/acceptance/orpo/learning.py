@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -12,7 +13,7 @@ from rlcore.agents.orpo.ratio import divergences
 from rlcore.envs.hacking.tomato import Tomato
 from rlcore.experiments import orpo_bandit, orpo_tomato
 from rlcore.experiments.benchmark import ppo
-from rlcore.experiments.orpo_tomato import Arm
+from rlcore.experiments.hacking_arm import Arm
 from rlcore.reporting.acceptance import Measurement, at_least, row
 from rlcore.training import RolloutSource
 
@@ -48,9 +49,14 @@ def ratio_one_and_a_half() -> Measurement:
 
 @lru_cache(maxsize=8)
 def learned(kind: str, strength: float | None, iterations: int = 80) -> dict[str, float]:
-    """The garden from a random start, five runs side by side."""
+    """The garden from a random start, five runs side by side.
+
+    Where occupancies are not penalised nothing that is learned depends on their ratio, and one step of it is enough.
+    """
     arm = Arm(kind, strength)  # type: ignore[arg-type]
-    config = orpo_tomato.Config(arms=(arm,), runs=RUNS, iterations=iterations, evaluations=1)
+    only_watched = kind == "none" or kind.startswith("ad_")
+    ratio = replace(orpo_tomato.RATIO, steps=1, rounds=1) if only_watched else orpo_tomato.RATIO
+    config = orpo_tomato.Config(arms=(arm,), runs=RUNS, iterations=iterations, evaluations=1, ratio=ratio)
     found = orpo_tomato.run(config, seed=0)
     return {name.removeprefix(f"{arm.name}/"): value for name, value in found.items()}
 
