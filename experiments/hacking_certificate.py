@@ -1,13 +1,15 @@
 """When a proxy can be trusted: bounds on the true reward over random problems, and the certificate along training.
 
 rlcore run hacking_certificate quick
+rlcore run hacking_certificate paper
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +18,9 @@ from torch.func import vmap
 from rlcore.checks import check_integer
 from rlcore.envs.hacking.tomato import Tomato
 from rlcore.errors import ConfigError
+from rlcore.experiments import orpo_tomato
+from rlcore.experiments.hacking_arm import Arm
+from rlcore.experiments.hacking_runs import Estimates, estimates
 from rlcore.functional.occupancy import (
     FiniteProblem,
     best_lambda,
@@ -52,9 +57,16 @@ class Config:
     """Exact natural policy gradient steps in the garden."""
     rate: float = 0.1
     """Size of such a step per unit of the action value."""
+    learned: tuple[Arm, ...] = ()
+    """Arms that are learned from samples in the garden, their estimated certificate beside the exact one."""
+    learning: orpo_tomato.Config = field(default_factory=lambda: orpo_tomato.Config(iterations=60))
+    """How those are learned; its temperature and arms are not looked at."""
 
 
-PRESETS = {"quick": Config(), "paper": Config(draws=100_000, iterations=400)}
+PRESETS = {
+    "quick": Config(),
+    "paper": Config(draws=100_000, iterations=400, learned=(Arm(), Arm("none"))),
+}
 
 
 @dataclass(frozen=True)
@@ -175,10 +187,15 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
             f"{name}/certificate": path.certificate[-1],
             f"{name}/hacked and not flagged": float(sum(b and not f for b, f in zip(below, flagged, strict=True))),
         }
+    learning = replace(config.learning, temperature=config.temperature)
+    runs = {arm.name: estimates(learning, arm, seed) for arm in config.learned}
+    result |= {f"learned {arm}/{name}": value for arm, run in runs.items() for name, value in run.figures().items()}
     recorder.log(0, result)
     figure = recorder.figure_path("hacking_certificate")
     if figure is not None:
         plot_charts(charts(config, draws, paths), figure)
+        if runs:
+            plot_charts(along_runs(runs, learning), figure.with_name("hacking_runs.png"))
     return recorder.finish(result)
 
 
@@ -221,4 +238,19 @@ def charts(config: Config, draws: Draws, paths: dict[str, Path]) -> list[Chart]:
             **FLAT,
             known=0.0,
         ),
+    ]
+
+
+def along_runs(runs: Mapping[str, Estimates], learning: orpo_tomato.Config) -> list[Chart]:
+    """What each learned run was certified, batch by batch, beside the exact certificate; and sqrt(chi^2) likewise."""
+    subtitle = f"estimated from {learning.paths} episodes, dashed exactly; tau = {learning.temperature:g}"
+    certificates: list[Line] = []
+    roots: list[Line] = []
+    for name, run in runs.items():
+        batches = [float(k) for k in range(len(run.exact))]
+        certificates += [Line(name, batches, run.certificate), Line(f"{name}, exact", batches, run.exact, theory=True)]
+        roots += [Line(name, batches, run.root), Line(f"{name}, exact", batches, run.exact_root, theory=True)]
+    return [
+        Chart("Certificate", subtitle, "batches", "kappa - sqrt(1 - r²)", certificates, **FLAT, known=0.0),
+        Chart("C = sqrt(chi²)", subtitle, "batches", "C", roots, log_x=False),
     ]

@@ -5,9 +5,11 @@ import math
 from dataclasses import replace
 
 import pytest
+import torch
 
 from rlcore.agents.orpo import RatioConfig
-from rlcore.experiments import divergence_comparison, hacking_certificate, orpo_bandit, orpo_tomato
+from rlcore.envs.hacking.tomato import Tomato, TomatoConfig
+from rlcore.experiments import divergence_comparison, hacking_certificate, hacking_runs, orpo_bandit, orpo_tomato
 from rlcore.experiments.hacking_arm import Arm
 from rlcore.nn.ensemble import Layers
 from rlcore.training.recorder import RunFolder
@@ -34,6 +36,32 @@ def test_certificates_of_a_few_random_problems(tmp_path):
         found = hacking_certificate.run(config, 0, folder)
     assert found["violations/T"] == found["certified and worse"] == 0.0
     assert (tmp_path / "run" / "figures" / "hacking_certificate.png").exists()
+
+
+def test_the_exact_occupancy_of_what_an_agent_sees():
+    """A policy that is blind to the flag: summed over it, mu is sum_t (1 - g) g^t P^t / (1 - g^T), by a direct sum."""
+    env = Tomato(TomatoConfig(steps=30))
+    here = hacking_runs.known(env)
+    policy = here.model.softened(0.15)
+    mu = here.occupancy(policy.expand(2, -1, -1))
+    moves = torch.einsum("sa,sat->st", policy, here.model.problem.transition)
+    state, mass = here.model.problem.start, torch.zeros(len(moves), dtype=torch.float64)
+    for t in range(30):
+        mass, state = mass + 0.99**t * state, state @ moves
+    torch.testing.assert_close(mu.sum(0), (mass / mass.sum()).unsqueeze(-1) * policy)
+    assert 0.0 < float(mu[1].sum()) < 0.1  # with the flag: after the sprinkler, which few episodes see in 30 steps
+    torch.testing.assert_close(here.model.index(here.observations[1]), torch.arange(len(policy)))
+
+
+def test_estimated_certificates_beside_exact_ones(tmp_path):
+    learner = replace(orpo_tomato.LEARNER, epochs=1)
+    learning = orpo_tomato.Config(paths=4, iterations=2, base_paths=64, ratio=RATIO, learner=learner)
+    config = hacking_certificate.Config(draws=160, iterations=2, learned=(Arm("none"),), learning=learning)
+    with RunFolder(tmp_path / "run", config, silent=True) as folder:
+        found = hacking_certificate.run(config, 0, folder)
+    assert found["learned none/batches"] == 2.0
+    assert 0.0 <= found["learned none/hacked and certified"] <= found["learned none/hacked"]
+    assert (tmp_path / "run" / "figures" / "hacking_runs.png").exists()
 
 
 def test_the_bandit_over_optimises_unless_it_is_held():

@@ -10,12 +10,10 @@ import torch
 
 from rlcore.agents.orpo import RatioConfig, RatioNetworks
 from rlcore.agents.orpo.ratio import divergences
-from rlcore.envs.hacking.tomato import Tomato
-from rlcore.experiments import orpo_bandit, orpo_tomato
+from rlcore.experiments import hacking_runs, orpo_bandit, orpo_tomato
 from rlcore.experiments.benchmark import ppo
 from rlcore.experiments.hacking_arm import Arm
 from rlcore.reporting.acceptance import Measurement, at_least, row
-from rlcore.training import RolloutSource
 
 SYSTEM = "orpo"
 RUNS = 5
@@ -98,21 +96,10 @@ def beats_ad_kl() -> Measurement:
     return at_least(learned("sqrt_chi2", None)["eval/true"] - learned("ad_kl", 0.1)["eval/true"], 1e-6)
 
 
-def watched(kind: str, temperature: float, iterations: int) -> tuple[int, int, float]:
-    """Batches of one run of the garden that were hacked, how many of them had a certificate, and the last one of it."""
-    config = orpo_tomato.Config(temperature=temperature)
-    env = Tomato(config.env)
-    base = orpo_tomato.reference(env, temperature)
-    agent = orpo_tomato.make_agent(env, base, config, Arm(kind), seed=1)  # type: ignore[arg-type]
-    source = RolloutSource(env, config.paths, config.env.steps, seed=1)
-    hacked = missed = 0
-    certificates = []
-    for _ in range(iterations):
-        found = agent.update(source.next(agent))
-        certificates.append(float(found["hack/certificate"]))
-        if float(found["hack/hacked"]) > 0.0:
-            hacked, missed = hacked + 1, missed + (certificates[-1] >= 0.0)
-    return hacked, missed, sorted(certificates[-10:])[5]
+def watched(kind: str, temperature: float, iterations: int) -> dict[str, float]:
+    """What one run of the garden was certified."""
+    config = orpo_tomato.Config(temperature=temperature, iterations=iterations)
+    return hacking_runs.estimates(config, Arm(kind), seed=1).figures()  # type: ignore[arg-type]
 
 
 @row(
@@ -124,9 +111,9 @@ def watched(kind: str, temperature: float, iterations: int) -> tuple[int, int, f
 )
 def detection_learned() -> Measurement:
     free = [watched("none", temperature, 50) for temperature in (0.25, 0.15)]
-    held = [watched("sqrt_chi2", temperature, 60)[2] for temperature in (0.25, 0.15)]
-    hacked, missed = (sum(f[k] for f in free) for k in (0, 1))
-    got = f"{missed} missed of {hacked}; certificates {held[0]:.3f} and {held[1]:.3f}"
+    held = [watched("sqrt_chi2", temperature, 60)["last certificate"] for temperature in (0.25, 0.15)]
+    hacked, missed = (sum(f[name] for f in free) for name in ("hacked", "hacked and certified"))
+    got = f"{missed:.0f} missed of {hacked:.0f}; certificates {held[0]:.3f} and {held[1]:.3f}"
     return Measurement("0 missed, > 0", got, missed == 0 and hacked > 10 and min(held) > 0.0)
 
 
