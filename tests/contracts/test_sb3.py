@@ -8,6 +8,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
@@ -125,6 +126,33 @@ def test_ppo_and_sac_learn_and_act_in_the_core(toy):
         assert policy.act(torch.zeros(3, 2, dtype=torch.float64)).dtype == torch.float64
         mean, _ = evaluate_policy(model, VecMonitor(Sb3VecEnv(env, 4)), n_eval_episodes=4)
         assert np.isfinite(mean)
+
+
+class TrueRewards(BaseCallback):
+    """Keeps what the steps of a training were worth."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def _on_step(self):
+        self.seen += [info["true_reward"] for info in self.locals["infos"]]
+        return True
+
+
+@pytest.mark.parametrize("name", ["Tomato", "Glucose", "Pandemic", "Traffic", "Market"])
+def test_ppo_trains_on_the_proxy_of_what_can_be_hacked_and_sees_the_truth(name):
+    env = rlcore.envs.make(f"rlcore/{name}-v0")
+    watch = TrueRewards()
+    model = PPO("MlpPolicy", Sb3VecEnv(env, 4), n_steps=16, batch_size=32, n_epochs=1, seed=0, device="cpu")
+    before = [p.detach().clone() for p in model.policy.parameters()]
+    model.learn(128, callback=watch)
+    assert len(watch.seen) == 128
+    assert np.isfinite(watch.seen).all()
+    assert any(not torch.equal(p, q) for p, q in zip(before, model.policy.parameters(), strict=True))
+    assert all(bool(p.isfinite().all()) for p in model.policy.parameters())
+    rows, _ = rollout_with_reset(env, Sb3Policy(model), begin(env, 2, seed=1), 4)
+    assert bool(rows.reward.isfinite().all())
 
 
 def test_the_policy_applies_the_statistics_of_vec_normalize(toy):
