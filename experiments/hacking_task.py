@@ -40,6 +40,8 @@ class Effort:
     """Episodes of the reference, gathered once."""
     cloning_steps: int = 300
     """Gradient steps on rows of the controller, 512 at a time."""
+    cloning_rate: float = 1e-3
+    """Adam's step size for them."""
     corrections: int = 0
     """Further rounds of cloning, on rows where the clone acts and the controller says what it would have done."""
     evaluation_paths: int = 32
@@ -96,10 +98,10 @@ def evaluate(task: Task, policy: Policy, effort: Effort, seed: int) -> dict[str,
     return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
-def clone(agent: Orpo | Ppo, obs: Tensor, action: Tensor, steps: int, seed: int) -> float:
+def clone(agent: Orpo | Ppo, obs: Tensor, action: Tensor, steps: int, seed: int, rate: float = 1e-3) -> float:
     """Move the policy to a controller's actions [N, m] at [N, d]; the last mean log-likelihood."""
     networks, head = agent.proximal.networks, agent.proximal.head
-    optimizer = torch.optim.Adam(networks.parameters(), 1e-3)
+    optimizer = torch.optim.Adam(networks.parameters(), rate)
     generator, likelihood = torch.Generator().manual_seed(derive_seed(seed, "cloning")), torch.zeros(())
     for _ in range(steps):
         rows = torch.randint(len(obs), (512,), generator=generator)
@@ -119,14 +121,15 @@ def imitate(task: Task, agent: Orpo | Ppo, effort: Effort, seed: int) -> float:
     """
     rows = gather_base(task.env, task.controller, paths=effort.base_paths, seed=derive_seed(seed, "controller"))
     obs, action = rows.obs.flatten(0, 1).float(), rows.action.flatten(0, 1).float()
-    likelihood = clone(agent, obs, action, effort.cloning_steps, seed)
+    steps, rate = effort.cloning_steps, effort.cloning_rate
+    likelihood = clone(agent, obs, action, steps, seed, rate)
     for k in range(effort.corrections):
         met = gather_base(task.env, agent, paths=effort.base_paths, seed=derive_seed(seed, f"correction {k}")).obs
         generator = torch.Generator().manual_seed(derive_seed(seed, f"labels {k}"))
         noise = torch.randn(*met.shape[:2], task.controller.noise_dim, generator=generator).to(met)
         labels = [task.controller.act(x, noise=z) for x, z in zip(met, noise, strict=True)]  # rows of a pool differ
         obs, action = torch.cat([obs, met.flatten(0, 1).float()]), torch.cat([action, *(x.float() for x in labels)])
-        likelihood = clone(agent, obs, action, effort.cloning_steps, derive_seed(seed, f"round {k}"))
+        likelihood = clone(agent, obs, action, steps, derive_seed(seed, f"round {k}"), rate)
     return likelihood
 
 

@@ -39,10 +39,8 @@ class Config:
 
 
 PRESETS = {
-    "quick": Config(
-        effort=Effort(paths=64, steps=63, iterations=100, base_paths=512, cloning_steps=4000, evaluation_paths=256)
-    ),
-    "paper": Config(effort=Effort(256, 63, 400, 2048, 6000, 0, 2048, 10)),
+    "quick": Config(effort=Effort(64, 63, 60, 256, 1200, 3e-3, evaluation_paths=256, evaluations=6)),
+    "paper": Config(effort=Effort(256, 63, 400, 2048, 6000, 1e-3, 0, 2048, 10)),
 }
 
 

@@ -19,7 +19,8 @@ Source: Gârleanu and Pedersen, "Dynamic trading with predictable returns and tr
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -140,20 +141,40 @@ def root_chi2(law: Gaussian, base: Gaussian) -> float:
     return math.sqrt(max(math.exp(exponent) * size - 1.0, 0.0))
 
 
-def held_rule(c: MarketConfig, base: LinearRule) -> LinearRule:
-    """The linear rule that maximises J(P) - lambda* C, with what the base says of lambda*: by Nelder and Mead."""
-    reference = occupancy(c, base)
-    known = earned(c, reference)
-    strength = known.proxy_sd * math.sqrt(1.0 - known.r**2) / c.dt  # % / year
+def kullback_leibler(law: Gaussian, base: Gaussian) -> float:
+    """KL(law | base) of two Gaussians."""
+    other, off = np.linalg.inv(base.cov), law.mean - base.mean
+    logs = np.linalg.slogdet(base.cov)[1] - np.linalg.slogdet(law.cov)[1]
+    return float(0.5 * (np.trace(other @ law.cov) + off @ other @ off - len(off) + logs))
+
+
+def certified_strength(c: MarketConfig, base: LinearRule) -> float:
+    """lambda* of a base [% / year]."""
+    known = earned(c, occupancy(c, base))
+    return known.proxy_sd * math.sqrt(1.0 - known.r**2) / c.dt
+
+
+def held_rule(
+    c: MarketConfig,
+    base: LinearRule,
+    share: float = 1.0,
+    distance: Callable[[Gaussian, Gaussian], float] = root_chi2,
+    start: LinearRule | None = None,
+) -> LinearRule:
+    """The linear rule that maximises J(P) - share lambda* distance(mu, mu0), from `start`: by Nelder and Mead."""
+    reference, strength = occupancy(c, base), share * certified_strength(c, base)
 
     def rule(z: Array) -> LinearRule:
         return LinearRule(float(z[0]), math.tanh(z[1]), float(z[2]), math.exp(z[3]), c.dt)
 
     def loss(z: Array) -> float:
         law = occupancy(c, rule(z))
-        root = root_chi2(law, reference)
-        return 1e6 if math.isinf(root) else strength * root - earned(c, law).proxy
+        far = distance(law, reference)
+        return strength * far - earned(c, law).proxy if math.isfinite(far) else 1e6
 
-    start = np.array([base.level, math.atanh(base.keep), 1.05 * base.slope, math.log(0.9 * base.spread)])
-    options = {"maxiter": 8000, "maxfev": 8000, "xatol": 1e-8, "fatol": 1e-10}
-    return rule(minimize(loss, start, method="Nelder-Mead", options=options).x)
+    near = replace(base, slope=1.05 * base.slope, spread=0.9 * base.spread) if start is None else start
+    z = np.array([near.level, math.atanh(near.keep), near.slope, math.log(near.spread)])
+    options = {"maxiter": 4000, "maxfev": 4000, "xatol": 1e-8, "fatol": 1e-10}
+    for _ in range(3):  # a simplex that has collapsed begins anew
+        z = minimize(loss, z, method="Nelder-Mead", options=options).x
+    return rule(z)

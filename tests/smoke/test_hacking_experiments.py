@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from rlcore.experiments import orpo_glucose, orpo_market, orpo_pandemic, orpo_traffic
+from rlcore.experiments import market_frontier, orpo_glucose, orpo_market, orpo_pandemic, orpo_traffic
 from rlcore.experiments.hacking_task import Arm, Effort
 from rlcore.training.recorder import RunFolder
 
@@ -35,3 +35,12 @@ def test_every_arm_is_trained_and_compared(experiment: ModuleType, horizon: floa
         assert f"{who}/proxy" in found
     assert experiment is orpo_market or found["sqrt_chi2-0.01/eval/true"] <= 0.0
     assert found["sqrt_chi2-0.01/reg/lambda"] == pytest.approx(0.01)
+
+
+def test_the_market_is_solved_exactly_and_only_kl_gives_way(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run", silent=True) as recorder:
+        found = market_frontier.run(market_frontier.Config(shares=(1.0, 0.1)), 0, recorder)
+    assert found["sqrt_chi2/1/true"] == pytest.approx(3.295, abs=2e-3)
+    assert found["sqrt_chi2/1/certificate"] > 0.04 > 0.0 > found["kl/0.1/certificate"]
+    assert found["kl/0.1/true"] < found["desk/true"] < found["sqrt_chi2/0.1/true"] < found["best/true"]
+    assert list((tmp_path / "run/figures").glob("market_frontier.png"))

@@ -13,7 +13,7 @@ from rlcore.envs.hacking.pandemic_model import habits
 from rlcore.envs.hacking.pandemic_policies import STRATEGIES, Follow
 from rlcore.envs.hacking.traffic import COMMANDS, idm_policy
 from rlcore.envs.hacking.traffic_model import equilibrium_gap
-from rlcore.experiments import orpo_market, orpo_pandemic, orpo_traffic
+from rlcore.experiments import market_frontier, orpo_market, orpo_pandemic, orpo_traffic
 from rlcore.experiments.hacking_study import watch
 from rlcore.reporting.acceptance import Measurement, each_within, row
 from rlcore.simulation import Feedback
@@ -111,6 +111,20 @@ def market_exact() -> Measurement:
     known = [earned(env.config, occupancy(env.config, rule)).true for rule in rules]
     got = [4.0 * watch(env, rule, paths=4000, steps=63, burn_in=126).totals()[1] for rule in rules]
     return each_within(got, known, [0.02 * abs(known[0]), 0.15, 0.15])
+
+
+@row(
+    SYSTEM,
+    "market-held",
+    "market, exactly: held at lambda*, true over the desk, certificate; a tenth of it with KL, true below the desk",
+    "",
+)
+def market_held() -> Measurement:
+    found = market_frontier.run(market_frontier.Config(shares=(1.0, 0.3, 0.1)), 0)
+    held, kept, loose = found["sqrt_chi2/1/true"], found["sqrt_chi2/0.1/true"], found["kl/0.1/true"]
+    desk, certificate = found["desk/true"], found["sqrt_chi2/1/certificate"]
+    got = f"{desk:.2f} -> {held:.2f}, {certificate:.3f}; a tenth: sqrt(chi^2) {kept:.2f}, KL {loose:.2f}"
+    return Measurement("up, > 0; down", got, min(held, kept) > desk > loose and certificate > 0.0)
 
 
 @row(
