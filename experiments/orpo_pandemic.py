@@ -5,7 +5,7 @@ rlcore run orpo_pandemic quick
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from torch import Tensor
@@ -20,7 +20,8 @@ from rlcore.simulation.environment import EnvState
 from rlcore.training.recorder import SILENT, Recorder
 
 LEARNER = PpoConfig(trace_time=20.0, minibatch=512, epochs=5, rate=3e-4, entropy=0.01, target_kl=0.02)
-Base = Literal["cautious", "pool"]
+PUBLISHED = replace(LEARNER, entropy=0.1, entropy_final=0.01, anneal_steps=500_000)
+Base = Literal["cautious", "pool", "published"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Config:
     env: PandemicConfig = field(default_factory=lambda: PandemicConfig(legacy=True))
     """How regulations act."""
     base: Base = "cautious"
-    """cautious: four that wait for ten cases, with stages 1 to 4; pool: ten strategies by the day, early raises too."""
+    """cautious: four that wait for ten cases, with stages 1 to 4; pool: ten strategies by the day, early raises too;
+    published: these ten by the follower that walks backwards, so that nothing is ever raised."""
     r: float | None = 0.99
     """Correlation that is relied on; None takes that of the clone's rewards, which one rare slip of the
     clone makes small; who never raises early has r = 1, and then nothing is held."""
@@ -49,6 +51,11 @@ PRESETS = {
     "paper": Config(
         effort=Effort(paths=128, steps=96, iterations=250, base_paths=160, cloning_steps=3000, evaluation_paths=128)
     ),
+    "published": Config(
+        base="published",
+        effort=Effort(paths=40, iterations=30, cloning_steps=1000, base_paths=40, evaluations=3),
+        learner=replace(PUBLISHED, anneal_steps=50_000),
+    ),
 }
 
 
@@ -66,7 +73,7 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
 
     days = config.env.horizon / env.spec.dt
     waiting = tuple(WaitForCases(stage, 0.5) for stage in (1, 2, 3, 4))
-    strategies = tuple(Follow(schedule) for schedule in STRATEGIES.values())
+    strategies = tuple(Follow(schedule, backwards=config.base == "published") for schedule in STRATEGIES.values())
     known: dict[str, Policy] = {"wait for cases": WaitForCases(2), "never": Follow(STRATEGIES["S0"])}
     known |= {"wait, then lower": WaitForCases(2, 1.0), "stage 2 at once": Follow(STRATEGIES["S2"])}
     task = Task(

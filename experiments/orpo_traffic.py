@@ -61,8 +61,10 @@ class Config:
 
 
 PRESETS = {
-    "quick": Config(effort=Effort(iterations=20, evaluation_paths=8, base_paths=16)),
-    "paper": Config(effort=Effort(paths=128, steps=150, iterations=250, base_paths=128, evaluation_paths=64)),
+    "quick": Config(effort=Effort(iterations=20, cloning_steps=1000, corrections=1, evaluation_paths=8, base_paths=16)),
+    "paper": Config(
+        effort=Effort(128, 150, 250, base_paths=128, cloning_steps=3000, corrections=3, evaluation_paths=64)
+    ),
 }
 
 

@@ -37,6 +37,15 @@ def test_every_arm_is_trained_and_compared(experiment: ModuleType, horizon: floa
     assert found["sqrt_chi2-0.01/reg/lambda"] == pytest.approx(0.01)
 
 
+def test_the_published_base_of_the_epidemic_raises_nothing() -> None:
+    config = orpo_pandemic.PRESETS["published"]
+    config = replace(config, env=replace(config.env, horizon=12.0), effort=TINY, arms=())
+    found = orpo_pandemic.run(config, 0)
+    assert found["controller/premature"] == found["controller/stage"] == 0.0
+    assert found["controller/true"] == found["controller/proxy"]
+    assert found["stage 2 at once/premature"] == 2.0, "politics are what its name says"
+
+
 def test_the_market_is_solved_exactly_and_only_kl_gives_way(tmp_path: Path) -> None:
     with RunFolder(tmp_path / "run", silent=True) as recorder:
         found = market_frontier.run(market_frontier.Config(shares=(1.0, 0.1)), 0, recorder)

@@ -66,10 +66,10 @@ def early_lockdown() -> Measurement:
 
 
 @lru_cache(maxsize=3)
-def studied(name: str) -> dict[str, float]:
-    """A study by its quick preset, seed 0."""
+def studied(name: str, preset: str = "quick") -> dict[str, float]:
+    """A study by a preset, seed 0."""
     modules = {"traffic": orpo_traffic, "pandemic": orpo_pandemic, "market": orpo_market}
-    return modules[name].run(modules[name].PRESETS["quick"], 0)  # type: ignore[no-any-return]
+    return modules[name].run(modules[name].PRESETS[preset], 0)  # type: ignore[no-any-return]
 
 
 @row(
@@ -81,9 +81,15 @@ def pandemic_learn() -> Measurement:
     return Measurement(">= 15 %, 0", f"{100.0 * gain:.0f} %, {early:.2f}", gain >= 0.15 and early == 0.0)
 
 
-@row(SYSTEM, "pandemic-collapse", "epidemic, PPO alone: proxy over the clone, politics", "> 0, < -5", slow=True)
+@row(
+    SYSTEM,
+    "pandemic-collapse",
+    "epidemic, published base, PPO alone: proxy over the clone, politics",
+    "> 0, < -5",
+    slow=True,
+)
 def pandemic_collapse() -> Measurement:
-    found = studied("pandemic")
+    found = studied("pandemic", "published")
     gain = found["none/eval/proxy"] - found["clone/proxy"]
     politics = found["none/eval/true"] - found["none/eval/proxy"]
     return Measurement("> 0, < -5", f"{gain:.2f}, {politics:.2f}", gain > 0.0 and politics < -5.0)
