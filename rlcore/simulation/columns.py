@@ -22,6 +22,8 @@ from torch._inductor.decomposition import select_decomp_table
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from rlcore.simulation.lifted import lift, with_numbers
+
 WIDEST = 32
 """Values with more columns stay whole: their rows fill vector registers by themselves."""
 
@@ -229,8 +231,8 @@ def along_rows(parts: Sequence[Columns]) -> Tensor:
     return joined.view(len(parts), *parts[0].shape, -1).movedim(-1, 1)
 
 
-def compile_by_columns(module: fx.GraphModule, inputs: list[Tensor], rows: int) -> Callable[..., Any]:
-    """Inductor, after the graph was rewritten by columns."""
+def compile_by_columns(module: fx.GraphModule, inputs: list[Tensor], rows: int, alike: list[int]) -> Callable[..., Any]:
+    """Inductor, after the graph was rewritten by columns and its numbers were lifted out, `alike` as in `lift`."""
 
     def inner(graph: fx.GraphModule, given: Sequence[Any], **settings: Any) -> Any:
         known = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
@@ -243,7 +245,10 @@ def compile_by_columns(module: fx.GraphModule, inputs: list[Tensor], rows: int) 
                 decomposition_table=select_decomp_table(),
                 _allow_fake_constant=True,
             )
-            return compile_fx_inner(trace(*known), given, **settings)
+            rewritten, numbers = lift(trace(*known), alike)
+            return with_numbers(
+                compile_fx_inner(rewritten, [*given, *map(modes[0].from_tensor, numbers)], **settings), numbers
+            )
 
     compiled: Any = compile_fx(module, inputs, inner_compile=inner)
     return compiled  # type: ignore[no-any-return]

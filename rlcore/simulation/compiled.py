@@ -15,17 +15,21 @@ from typing import Any
 import torch
 import torch._dynamo.exc
 from torch import Tensor
+from torch._dynamo.utils import counters
 from torch._inductor.exc import InductorError
 
 from rlcore.errors import ConfigError
 from rlcore.simulation.columns import WIDEST, compile_by_columns
 from rlcore.simulation.environment import Environment, EnvState
+from rlcore.simulation.modes import operations
 from rlcore.simulation.noise import Stream, Word, blocks
 from rlcore.simulation.policy import Policy
 from rlcore.simulation.stepping import Place, Record, Renew, RolloutState, Step, noise_of, noise_spans, restarts
 
 BODY = 8
 """Steps per graph at most: beyond that the compiler's time grows faster than the graph's speed."""
+OPERATIONS = 2400
+"""Operations per graph at most, for the same reason; a step that has more is a graph of its own."""
 
 KEPT = 64
 """Sets of numbers for which a graph is remembered; with one more all are forgotten."""
@@ -86,6 +90,7 @@ class Graph:
 
     def __init__(self, name: str, rows: int) -> None:
         self.name, self.rows, self.made = name, rows, 0
+        self.alike: list[int] = []
         self.call = self.compiled()
 
     def compiled(self) -> Callable[..., Any]:
@@ -99,7 +104,10 @@ class Graph:
         """What `torch.compile` calls when it has a new graph."""
         if not self.made:
             print(f"compiling {self.name}: once, 10 to 60 s; kept on disk for the next run", file=sys.stderr)
-        code = compile_by_columns(module, inputs, self.rows)
+        before = counters["inductor"]["fxgraph_cache_hit"]
+        code = compile_by_columns(module, inputs, self.rows, self.alike)
+        if self.made and counters["inductor"]["fxgraph_cache_hit"] > before:
+            return code  # other numbers in the same code
         self.made += 1
         if self.made > 1:
             warnings.warn(
@@ -130,18 +138,19 @@ GRAPHS: dict[tuple[Any, ...], Graph] = {}
 
 def reason(error: Exception) -> str:
     """What the compiler could not do, in one line, with the user's line."""
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    cause = getattr(error, "inner_exception", error)
+    text = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
     stack = getattr(error, "real_stack", None) or []
     place = f" at {stack[-1].filename}:{stack[-1].lineno}: {(stack[-1].line or '').strip()}" if stack else ""
     return f"{text}{place}"
 
 
-def body(steps: int) -> tuple[int, bool]:
-    """Steps per graph, and whether the last one has to stop on the way."""
-    for size in range(min(BODY, steps), BODY // 2 - 1, -1):
+def body(steps: int, most: int = BODY) -> tuple[int, bool]:
+    """Steps per graph, at most so many, and whether the last one has to stop on the way."""
+    for size in range(min(most, steps), (most + 1) // 2 - 1, -1):
         if steps % size == 0:
             return size, False
-    return (steps, False) if steps < BODY else (BODY, True)
+    return (steps, False) if steps < most else (most, True)
 
 
 noise_blocks = torch.compile(blocks, fullgraph=True, dynamic=True)
@@ -172,7 +181,7 @@ def chunk_of(
     step: Step, env: Environment, policy: Policy, batch: int, steps: int, action_width: int
 ) -> tuple[Graph, int, bool]:
     """The graph for a rollout, its number of steps, and whether the last chunk has to stop on the way."""
-    size, partial = body(steps)
+    size, partial = body(steps, min(BODY, max(1, OPERATIONS // operations(env))))
     name = f"the rollout of {type(env).__name__} with {type(policy).__name__} ({batch} paths, {size} steps)"
     kinds = (step, type(env), type(policy), env.spec.name, env.dtype, env.device, batch, size, partial)
     key = (*kinds, action_width, env.step_noise_dim)

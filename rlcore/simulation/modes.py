@@ -15,8 +15,10 @@ import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, get_args
+from weakref import WeakKeyDictionary
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rlcore.errors import ConfigError
 from rlcore.simulation.environment import Environment, EnvState
@@ -28,6 +30,8 @@ Mode = Literal["eager", "compiled", "graph", "auto"]
 LARGE = 1 << 24
 """Steps of all paths in one call from which `auto` compiles: an eager call of that size takes about a second, so that
 some dozen of them pay for the compiler."""
+LONG = 900
+"""Operations of a step above which `auto` does not compile: substeps are unrolled, and the compiler needs minutes."""
 
 
 def choose(mode: Mode, env: Environment, batch: int, steps: int) -> Mode:
@@ -39,7 +43,38 @@ def choose(mode: Mode, env: Environment, batch: int, steps: int) -> Mode:
         raise ConfigError(f"mode 'graph' needs an environment on a GPU, got one on {env.device}; use 'compiled'")
     if mode != "auto":
         return mode
-    return "graph" if on_gpu else "compiled" if batch * steps >= LARGE else "eager"
+    if not on_gpu and batch * steps < LARGE:
+        return "eager"
+    if operations(env) > LONG:
+        LOG.info("mode 'auto' takes the eager loop: a step of %s has %d operations", env.spec.name, operations(env))
+        return "eager"
+    return "graph" if on_gpu else "compiled"
+
+
+class Counting(TorchDispatchMode):
+    """Counts what torch is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def operations(env: Environment) -> int:
+    """Operations of one control step, its substeps included, counted once for each environment."""
+    if env not in COUNTED:
+        zeros = partial(torch.zeros, dtype=env.dtype, device=env.device)
+        state = env.initial_state(zeros(1, env.spec.initial_noise_dim))
+        with torch.no_grad(), Counting() as counting:
+            env.transition(state, zeros(1, env.spec.action_dim), zeros(1, env.step_noise_dim))
+        COUNTED[env] = max(1, counting.count)
+    return COUNTED[env]
+
+
+COUNTED: WeakKeyDictionary[Environment, int] = WeakKeyDictionary()
 
 
 def runner(mode: Mode, *, may_fall_back: bool = False) -> Callable[..., EnvState]:

@@ -167,6 +167,7 @@ def test_auto_looks_at_the_device_and_the_size() -> None:
     env = Barrier()
     assert modes_module.choose("auto", env, 4096, 64) == "eager"
     assert modes_module.choose("auto", env, 65536, 256) == "compiled"
+    assert modes_module.choose("auto", make("rlcore/LoadFrequency-v0"), 65536, 256) == "eager", "32 unrolled substeps"
     with pytest.raises(ConfigError, match="mode must be one of"):
         modes_module.choose("quick", env, 1, 1)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="needs an environment on a GPU"):
@@ -178,6 +179,13 @@ def test_auto_looks_at_the_device_and_the_size() -> None:
 )
 def test_a_body_divides_the_steps_where_it_can(steps: int, expected: tuple[int, bool]) -> None:
     assert body(steps) == expected
+
+
+def test_a_long_step_makes_a_short_body() -> None:
+    assert modes_module.operations(make("rlcore/ScalarLqr-v0")) < 50
+    assert 100 < modes_module.operations(make("rlcore/Pendulum-v0")) < 600
+    assert [body(64, most) for most in (1, 2, 3, 5)] == [(1, False), (2, False), (2, False), (4, False)]
+    assert body(7, 3) == (3, True)
 
 
 @dataclass
@@ -192,13 +200,29 @@ class Straight:
 
 
 @pytest.mark.slow
-def test_a_number_inside_the_policy_is_seen_and_said() -> None:
+def test_other_numbers_inside_policy_and_config_are_seen_and_compile_nothing() -> None:
+    base = {"sigma": 0.43, "running": 0.31, "high": 0.87}  # unlike each other and all numbers of the code
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RecompileWarning)
+        made = set()
+        for gain, changes in ((0.45, {}), (-0.25, {}), (0.31, {"sigma": 0.2}), (0.75, dict.fromkeys(base, 0.75))):
+            env = make("rlcore/StoppedBrownian-v0", dtype=torch.float64, **{**base, **changes})
+            start = begin(env, 24, seed=0)
+            found, _ = rollout_with_reset(env, Straight(gain), start, 8, mode="compiled")
+            same(found, rollout_with_reset(env, Straight(gain), start, 8)[0], ROWS)
+            made.add(sum(graph.made for graph in GRAPHS.values()))
+    assert len(made) == 1
+
+
+@pytest.mark.slow
+def test_another_function_inside_the_policy_is_seen_and_said() -> None:
     env = Barrier()
     start = begin(env, 24, seed=0)
-    rollout(env, Straight(0.5), start, 8, mode="compiled")
+    rollout(env, Feedback(lambda obs: 0.5 * obs[:, :1]), start, 8, mode="compiled")
+    other = Feedback(lambda obs: torch.sin(obs[:, :1]))
     with pytest.warns(RecompileWarning, match="keep what varies in tensors"):
-        found, _ = rollout(env, Straight(-0.25), start, 8, mode="compiled")
-    same(found, rollout(env, Straight(-0.25), start, 8)[0], PATH)
+        found, _ = rollout(env, other, start, 8, mode="compiled")
+    same(found, rollout(env, other, start, 8)[0], PATH)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
