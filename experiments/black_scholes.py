@@ -23,6 +23,7 @@ from rlcore.envs.finance.black_scholes import BlackScholes, BlackScholesConfig, 
 from rlcore.functional.increments import Exponential
 from rlcore.reporting.lines import Chart, Line, plot_charts
 from rlcore.simulation import Feedback, begin, rollout
+from rlcore.simulation.modes import Mode
 from rlcore.training import PathSource
 from rlcore.training.recorder import SILENT, Recorder
 
@@ -42,6 +43,8 @@ class Config:
     """Parts in which they are simulated."""
     gradient_steps: int = 200
     """Batches of 1024 fresh paths for CTD(0)."""
+    mode: Mode = "eager"
+    """How rollouts are carried out: 'eager', 'compiled', 'graph' on a GPU, or 'auto', by device and size."""
 
 
 PRESETS = {"quick": Config(), "paper": Config(paths=100_000, batches=10, gradient_steps=1000)}
@@ -93,7 +96,7 @@ def linear_prices(config: Config, seed: int) -> dict[str, Clstd | LinearMartinga
     per_batch = config.paths // config.batches
     for k in range(config.batches):
         start = begin(env, per_batch, seed=seed, first_row=k * per_batch)
-        batch = rollout(env, policy, start, round(env.config.horizon / config.dt))[0]
+        batch = rollout(env, policy, start, round(env.config.horizon / config.dt), mode=config.mode)[0]
         for agent in agents.values():
             agent.update(batch)
     return agents
@@ -104,7 +107,7 @@ def gradient_price(config: Config, seed: int) -> PriceAtVolatility:
     env = make_env(config.dt)
     value = PriceAtVolatility(0.4)
     agent = Ctd(lambda obs: obs[:, :1], value, CtdConfig(env.spec.discount_rate, learning_rate=20.0), rule=Exponential)
-    agent.learn(PathSource(env, 1024, round(1.0 / config.dt), seed=seed + 1), config.gradient_steps)
+    agent.learn(PathSource(env, 1024, round(1.0 / config.dt), seed=seed + 1, mode=config.mode), config.gradient_steps)
     return value
 
 

@@ -16,6 +16,7 @@ from rlcore.data import ReplayBuffer
 from rlcore.errors import unknown_name
 from rlcore.experiments.tasks import EPISODE, Task, TaskName, make_task, steps_of
 from rlcore.seeding import Streams
+from rlcore.simulation.modes import Mode
 from rlcore.training import Agent, HeldSource, Phase, ReplaySource, Source, WindowSource
 from rlcore.training.recorder import SILENT, Recorder
 
@@ -92,6 +93,8 @@ class Config:
     """Widths of the hidden layers of every network."""
     evaluations: int = 8
     """How often the policy is evaluated on the way."""
+    mode: Mode = "eager"
+    """How rollouts are carried out: 'eager', 'compiled', 'graph' on a GPU, or 'auto', by device and size."""
     device: str = "cpu"
     """'cpu' or 'cuda'."""
 
@@ -113,7 +116,7 @@ def replayed(task: Task, config: Config, seed: int) -> tuple[Agent[Any], Source[
     else:
         agent = ct_ddpg(spec, replace(learner, temperature=0.0), exploration=config.exploration, **common)
     gather, hold = steps_of(replay.gather, config.dt), steps_of(replay.hold, config.dt)
-    feed = HeldSource(task.env, config.paths, gather, seed=seed, hold=hold, shares=replay.shares)
+    feed = HeldSource(task.env, config.paths, gather, seed=seed, hold=hold, shares=replay.shares, mode=config.mode)
     cut = WindowSource(
         feed,
         steps_of(replay.window, config.dt),
@@ -136,7 +139,7 @@ def on_policy(task: Task, config: Config, seed: int) -> tuple[Agent[Any], Source
     agent = cppo(task.env.spec, config.cppo, generator=streams["networks"], **common)
     hold = steps_of(config.cppo_hold, config.dt)
     steps = hold * steps_of(config.cppo_gather, hold * config.dt)
-    feed = HeldSource(task.env, config.paths, steps, seed=seed, hold=hold, spread=True)
+    feed = HeldSource(task.env, config.paths, steps, seed=seed, hold=hold, spread=True, mode=config.mode)
     rate = task.env.spec.discount_rate
     rows = WindowSource(feed, hold, stride=hold, nodes=1, discount_rate=rate, generator=streams["nodes"])
     return agent.to(task.env.device), rows, math.ceil(config.seconds / config.cppo_gather)

@@ -38,6 +38,7 @@ from rlcore.nn.quadratic_q import QuadraticQ
 from rlcore.reporting.compare import Panel, load_runs, plot_panels
 from rlcore.simulation import EulerMaruyama
 from rlcore.simulation.environment import Dynamics
+from rlcore.simulation.modes import Mode
 from rlcore.timegrid import steps_in
 from rlcore.training import Phase, RolloutSource
 from rlcore.training.recorder import SILENT, Recorder
@@ -73,6 +74,8 @@ class Config:
     """Whether the rates fall with log t."""
     evaluations: int = 50
     """How often the policy is evaluated on the way."""
+    mode: Mode = "eager"
+    """How rollouts are carried out: 'eager', 'compiled', 'graph' on a GPU, or 'auto', by device and size."""
     device: str = "cpu"
     """'cpu' or 'cuda'."""
 
@@ -150,7 +153,7 @@ def train(name: str, config: Config, seed: int, recorder: Recorder = SILENT) -> 
     env = make_env(config.dt, config.fine_step, config.device)
     agent = make_agent(name, config, env.config.temperature).to(env.device)
     interval = max(config.dt, config.update_interval)
-    source = RolloutSource(env, config.paths, steps_in(interval, config.dt), seed=seed)
+    source = RolloutSource(env, config.paths, steps_in(interval, config.dt), seed=seed, mode=config.mode)
     iterations = steps_in(config.seconds, interval)
     measure = evaluator(env, agent)
     recorder.hparams({"agent": name, "rate": config.rate, "dt": config.dt})

@@ -17,6 +17,7 @@ from rlcore.envs.control.lqr import ERGODIC, ScalarLqr
 from rlcore.nn.mlp import LinearInFeatures
 from rlcore.nn.quadratic_q import QuadraticQ
 from rlcore.reporting.evaluation import evaluate
+from rlcore.simulation.modes import Mode
 from rlcore.simulation.policy import Policy
 from rlcore.timegrid import steps_in
 from rlcore.training import Phase, RolloutSource
@@ -39,6 +40,8 @@ class Config:
     """Learning rate of value, mean and average reward [1/s]; ten times that for the log-curvature of q."""
     evaluations: int = 20
     """How often the policy is evaluated on the way."""
+    mode: Mode = "eager"
+    """How rollouts are carried out: 'eager', 'compiled', 'graph' on a GPU, or 'auto', by device and size."""
     device: str = "cpu"
     """'cpu' or 'cuda'."""
 
@@ -93,7 +96,7 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
     torch.manual_seed(seed)
     env = ScalarLqr(replace(ERGODIC, dt=config.dt), device=config.device)
     agent = make_agent(env, config).to(env.device)
-    source = RolloutSource(env, config.paths, steps_in(config.update_interval, config.dt), seed=seed)
+    source = RolloutSource(env, config.paths, steps_in(config.update_interval, config.dt), seed=seed, mode=config.mode)
     iterations = steps_in(config.seconds, config.update_interval)
     recorder.hparams({"agent": "q-learning", "rate": config.rate, "dt": config.dt})
     metrics = recorder.train(

@@ -21,6 +21,7 @@ from rlcore.experiments.hacking_study import Watched, watch
 from rlcore.reporting.lines import plot_charts
 from rlcore.seeding import derive_seed
 from rlcore.simulation.environment import Environment, EnvState
+from rlcore.simulation.modes import Mode
 from rlcore.simulation.policy import Policy
 from rlcore.training import RolloutSource
 from rlcore.training.recorder import Recorder
@@ -48,6 +49,8 @@ class Effort:
     """Episodes behind each point of a curve."""
     evaluations: int = 5
     """Points of each curve after the first."""
+    mode: Mode = "eager"
+    """How rollouts are carried out: 'eager', 'compiled', 'graph' on a GPU, or 'auto', by device and size."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,7 @@ def learn(
     task: Task, agent: Orpo, effort: Effort, seed: int, recorder: Recorder
 ) -> tuple[dict[str, float], list[Point]]:
     """Train one arm; its last returns and monitors, and its curve."""
-    source = RolloutSource(task.env, effort.paths, effort.steps, seed=seed)
+    source = RolloutSource(task.env, effort.paths, effort.steps, seed=seed, mode=effort.mode)
     return train_arm(
         agent,
         source,

@@ -20,6 +20,7 @@ from rlcore.agents.martingale import LeastSquaresQ, LeastSquaresQConfig
 from rlcore.envs.control.matrix_lqr import MatrixLqr, MatrixLqrConfig
 from rlcore.functional.linear_quadratic import Array, evaluate_linear_gaussian
 from rlcore.reporting.compare import load_runs, plot_comparison
+from rlcore.simulation.modes import Mode
 from rlcore.simulation.policy import GaussianFeedback
 from rlcore.training import BehaviourSource, Phase, RolloutSource
 from rlcore.training.recorder import SILENT, Recorder
@@ -45,6 +46,8 @@ class Config:
     """Relative residual of the linear solves; far below the statistical error."""
     problem_seed: int = 0
     """Which problem of the family `random_lq`."""
+    mode: Mode = "eager"
+    """How rollouts are carried out: 'eager', 'compiled', 'graph' on a GPU, or 'auto', by device and size."""
 
 
 PRESETS = {"quick": Config(), "paper": Config(sizes=(2, 20, 100), rows_per_unknown=100)}
@@ -91,7 +94,7 @@ def learn(config: Config, state_dim: int, seed: int, recorder: Recorder = SILENT
     agent = LeastSquaresQ(state_dim, action_dim, settings)
     behaviour = GaussianFeedback(lambda x: x.new_zeros(len(x), action_dim), 1.0, action_dim)
     paths = max(config.paths, math.ceil(config.rows_per_unknown * unknowns(state_dim, action_dim) / steps))
-    feed = RolloutSource(env, paths, steps, seed=seed)
+    feed = RolloutSource(env, paths, steps, seed=seed, mode=config.mode)
     source = BehaviourSource(feed, behaviour)
     recorder.hparams({"agent": "least-squares q-learning", "state_dim": state_dim, "dt": config.dt})
     return recorder.train(

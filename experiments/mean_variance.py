@@ -32,6 +32,7 @@ from rlcore.errors import unknown_name
 from rlcore.experiments.mean_variance_history import HistorySource
 from rlcore.reporting.figures import INK, PALETTE, new_figure, save, set_titles
 from rlcore.simulation import Feedback, begin, rollout
+from rlcore.simulation.modes import Mode
 from rlcore.timegrid import steps_in
 from rlcore.training import PathSource, Phase
 from rlcore.training.recorder import SILENT, Recorder
@@ -103,6 +104,8 @@ class Config:
     """Independent runs of every cell, over which the standard deviation is taken."""
     evaluations: int = 10
     """How often a policy is evaluated on the way."""
+    mode: Mode = "eager"
+    """How rollouts are carried out: 'eager', 'compiled', 'graph' on a GPU, or 'auto', by device and size."""
     device: str = "cpu"
     """'cpu' or 'cuda'."""
 
@@ -143,7 +146,7 @@ def make_source(env: MeanVariance, config: Config, seed: int) -> Source[Trajecto
     """New paths at every call, or windows of one history."""
     if config.history_years:
         return HistorySource(env, config.paths, config.history_years, seed=seed)
-    return PathSource(env, config.paths, steps_in(env.config.horizon, env.config.dt), seed=seed)
+    return PathSource(env, config.paths, steps_in(env.config.horizon, env.config.dt), seed=seed, mode=config.mode)
 
 
 def linear_moments(env: MeanVariance, gain: float, multiplier: float) -> Moments:

@@ -21,6 +21,7 @@ from rlcore.experiments.hacking_arm import Arm, Point, charts, train_arm
 from rlcore.nn.ensemble import Layers
 from rlcore.reporting.lines import plot_charts
 from rlcore.seeding import derive_seed
+from rlcore.simulation.modes import Mode
 from rlcore.simulation.policy import Policy
 from rlcore.simulation.rollout import begin, rollout_with_reset
 from rlcore.training import RolloutSource
@@ -66,6 +67,8 @@ class Config:
     """Correlation on the reference; None measures it there."""
     evaluations: int = 20
     """Points of each curve."""
+    mode: Mode = "eager"
+    """How rollouts are carried out: 'eager', 'compiled', 'graph' on a GPU, or 'auto', by device and size."""
     device: str = "cpu"
     """'cpu' or 'cuda'."""
 
@@ -145,7 +148,7 @@ def learn(
     env: Tomato, agent: Orpo, config: Config, seed: int, recorder: Recorder
 ) -> tuple[dict[str, float], list[Point]]:
     """Train one arm; its last returns, over all runs, and its monitors, and its curve."""
-    source = RolloutSource(env, config.paths * config.runs, config.env.steps, seed=seed)
+    source = RolloutSource(env, config.paths * config.runs, config.env.steps, seed=seed, mode=config.mode)
 
     def measure() -> dict[str, float]:
         both = returns(env, agent, config.runs, seed=seed)

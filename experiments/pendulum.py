@@ -19,6 +19,7 @@ from rlcore.nn.mlp import Mlp, Scalar
 from rlcore.nn.quadratic_q import BoxQuadraticQ
 from rlcore.reporting.evaluation import evaluate
 from rlcore.seeding import Streams, derive_seed
+from rlcore.simulation.modes import Mode
 from rlcore.simulation.policy import Policy
 from rlcore.simulation.rollout import begin
 from rlcore.timegrid import steps_in
@@ -54,6 +55,8 @@ class Config:
     """Widths of the hidden layers of both networks."""
     evaluations: int = 20
     """How often the policy is evaluated on the way."""
+    mode: Mode = "eager"
+    """How rollouts are carried out: 'eager', 'compiled', 'graph' on a GPU, or 'auto', by device and size."""
     device: str = "cpu"
     """'cpu' or 'cuda'."""
 
@@ -110,7 +113,7 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
 
 def learn(agent: QLearning, env: Pendulum, config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, float]:
     """Gather and update; returns the metrics of the last update and evaluation."""
-    feed = RolloutSource(env, config.paths, steps_in(config.gather_interval, config.dt), seed=seed)
+    feed = RolloutSource(env, config.paths, steps_in(config.gather_interval, config.dt), seed=seed, mode=config.mode)
     capacity = config.paths * steps_in(config.seconds, config.dt)
     source = ReplaySource(
         ReplayBuffer(capacity, env.device),
