@@ -10,6 +10,7 @@ import io
 import itertools
 import os
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from rlcore.cli.parser import Parser, check_output, write_output
 from rlcore.cli.run import experiment_module, with_settings
 from rlcore.errors import ConfigError, MissingExtraError, ProcessError, unknown_name
 
-ANSWER = 10.0  # seconds that a cluster has to answer
+ANSWER = 30.0  # seconds that a cluster has to answer, the start of Python and Ray included
 SHOWN = 6  # results in the table unless chosen
 
 
@@ -143,10 +144,9 @@ def run_cells(
 
 def connect(ray: Any, address: str | None) -> None:
     """Start Ray here, or join the cluster at an address, within bounded time."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     try:
-        if port.isdigit():
-            socket.create_connection((host, int(port)), ANSWER).close()
+        if address is not None:
+            probe(address)
         quiet = {"include_dashboard": False} if address is None else {}
         os.environ.setdefault("RAY_worker_niceness", "0")  # else its workers starve beside anything else
         ray.init(address=address, log_to_driver=False, logging_level="error", **quiet)
@@ -156,6 +156,23 @@ def connect(ray: Any, address: str | None) -> None:
             f"no Ray cluster answers at {address or 'this machine'} within {ANSWER:g} s ({reason}); check the address "
             "with `ray status`, or leave --address out to use this machine"
         ) from error
+
+
+def probe(address: str) -> None:
+    """Raise unless something takes connections at HOST:PORT and a process of its own can join it there.
+
+    Ray asks an address that takes connections and then says nothing again and again, for minutes.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), 10.0).close()
+    words = f"import ray; ray.init(address={address!r}, log_to_driver=False, logging_level='error')"
+    try:
+        done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, timeout=ANSWER)
+    except subprocess.TimeoutExpired as error:
+        raise ConnectionError("it takes connections and says nothing") from error
+    if done.returncode:
+        raise ConnectionError((done.stderr.strip().splitlines() or ["no word from it"])[-1])
 
 
 def table_of(cells: Sequence[Cell], found: Sequence[tuple[dict[str, float], str]]) -> list[dict[str, Any]]:
