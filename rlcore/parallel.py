@@ -216,6 +216,7 @@ def stopped(*_: object) -> NoReturn:
 
 def lost(here: World) -> list[int]:
     """Processes that do not answer any more; none if even that cannot be found out."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a launcher that saw it too must not cut this short
     try:
         store = dist.distributed_c10d._get_default_store()
         store.set(f"rlcore/alive/{here.rank}", "1")
@@ -226,6 +227,8 @@ def lost(here: World) -> list[int]:
             time.sleep(0.05)
     except (RuntimeError, ValueError):
         return [0] if here.rank else []  # the first process keeps the store, unless the launcher does
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return missing
 
 

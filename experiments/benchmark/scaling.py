@@ -154,7 +154,8 @@ def rows_of(what: str, told: Mapping[int, list[Round]], target: float, paths: in
         row |= {"workload": "measured", "batch": names[name], "ratio": times, "ratio low": low, "ratio high": high}
         row |= {"ours is": f"{times:.3g}x [{low:.3g}, {high:.3g}]", "by cpu": ratio(cpu, name, "1")[0]}
         row |= {"target": target} if names[name] == 2 else {}
-    return rows
+    about = {"what": what, "axis": "processes", "workload": "by processor time", "clock": "cpu", "paths": paths}
+    return [*rows, *(about | {"batch": size, "steps/s": float(np.median(cpu[name]))} for name, size in names.items())]
 
 
 def modelled(

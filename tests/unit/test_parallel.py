@@ -25,14 +25,19 @@ def environment(rank: int, size: int, seconds: int = 60) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What one process computes, and what each of two does."""
-    folder = tmp_path_factory.mktemp("parallel")
+    return computed(tmp_path_factory.mktemp("parallel"))
+
+
+def computed(folder: Path, *words: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The results of one process and of two."""
 
     def begin(rank: int, size: int) -> subprocess.Popen[bytes]:
-        words = [sys.executable, str(SCRIPT), str(folder / f"meet-{size}"), str(folder / f"of-{size}")]
-        return subprocess.Popen(words, env=environment(rank, size))
+        files = str(folder / f"meet-{size}"), str(folder / f"of-{size}")
+        told = environment(rank, size, 200) | {"TORCHINDUCTOR_CACHE_DIR": str(folder / "code")}
+        return subprocess.Popen([sys.executable, str(SCRIPT), *files, *words], env=told)
 
     processes = [begin(0, 1), begin(0, 2), begin(1, 2)]
-    assert [process.wait(120) for process in processes] == [0, 0, 0]
+    assert [process.wait(240) for process in processes] == [0, 0, 0]
     read = [torch.load(folder / name) for name in ("of-1-0", "of-2-0", "of-2-1")]
     return read[0], read[1:]
 
@@ -46,6 +51,25 @@ def test_rows_are_those_of_one_process_bit_for_bit(found: Any, name: str) -> Non
     for piece in ("paths", "fresh"):
         assert torch.equal(torch.cat([part[name][piece] for part in two], 1), one[name][piece])
     assert one[name]["steps"] == two[0][name]["steps"] == 8 * 24
+
+
+def check_large_rows(one: dict[str, Any], two: list[dict[str, Any]]) -> None:
+    """The 4096 paths of one process are the 2048 of each of two, bit for bit."""
+    for name, expected in one["large rows"].items():
+        assert expected.shape[:2] == (16, 4096)
+        assert torch.equal(torch.cat([part["large rows"][name] for part in two], 1), expected)
+
+
+def test_half_the_paths_each_are_the_same_paths(found: Any) -> None:
+    check_large_rows(*found)
+
+
+@pytest.mark.slow
+def test_half_the_paths_each_are_the_same_paths_in_compiled_graphs(found: Any, tmp_path: Path) -> None:
+    one, two = computed(tmp_path, "compiled")
+    check_large_rows(one, two)
+    for name, eager in found[0]["large rows"].items():
+        torch.testing.assert_close(one["large rows"][name], eager, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["ppo", "ppo that rests", "orpo", "sac", "q"])

@@ -48,7 +48,8 @@ def test_gains_are_of_the_same_round() -> None:
         1: [Round(100, 1.0, 0.5), Round(100, 2.0, 0.5)],
         2: [Round(100, 0.5, 0.25), Round(100, 1.0, 0.25)],
     }
-    one, two = scaling.rows_of("w", told, 1.8, 64)
+    one, two, *by_cpu = scaling.rows_of("w", told, 1.8, 64)
+    assert [(row["batch"], row["steps/s"]) for row in by_cpu] == [(1, 200.0), (2, 400.0)]
     assert (two["ratio"], two["by cpu"], two["target"], two["batch"]) == (2.0, 2.0, 1.8, 2)
     assert one["ratio"] == 1.0
     assert "target" not in one

@@ -1,6 +1,6 @@
 """What `test_parallel` computes, in one process or in each of several that RANK and WORLD_SIZE tell apart.
 
-python two_processes.py MEETING.file RESULT.pt
+python two_processes.py MEETING.file RESULT.pt [compiled]
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from rlcore.nn.quadratic_q import QuadraticQ
 from rlcore.parallel import joined, world
 from rlcore.seeding import Streams
 from rlcore.simulation import Feedback
+from rlcore.simulation.rollout import Mode
 from rlcore.training import PathSource, ReplaySource, RolloutSource
 from rlcore.training.offline import DatasetSource
 
@@ -110,6 +111,13 @@ def rollout_rows() -> dict[str, Any]:
     return found | {"paths": paths.next(policy).obs, "fresh": paths.next(policy).obs, "steps": source.steps}
 
 
+def large_rows(mode: Mode) -> dict[str, Tensor]:
+    """4096 paths of a noisy system in all, two calls of eight steps."""
+    source = RolloutSource(ScalarLqr(ERGODIC), 4096, 8, seed=3, mode=mode)
+    batches = [source.next(Feedback(lambda x: -0.5 * x)) for _ in range(2)]
+    return {name: torch.cat([rows_of(batch)[name] for batch in batches]) for name in ("obs", "reward", "next_obs")}
+
+
 def shares() -> dict[str, Any]:
     """What the saved shares of other numbers of processes become here."""
     env = Pendulum(PendulumConfig())
@@ -157,6 +165,7 @@ def everything() -> dict[str, Any]:
         "replay": replay_run,
         "q": q_run,
         "rows": rollout_rows,
+        "large rows": lambda: large_rows("eager"),
         "shares": shares,
     }
     found: dict[str, Any] = {name: run() for name, run in runs.items()}
@@ -173,5 +182,5 @@ def everything() -> dict[str, Any]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with joined("gloo", init_method=f"file://{sys.argv[1]}"):
-        found = everything()
+        found = {"large rows": large_rows("compiled")} if "compiled" in sys.argv else everything()
         torch.save(found, f"{sys.argv[2]}-{world().rank}")
