@@ -22,6 +22,7 @@ from torch._inductor.decomposition import select_decomp_table
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from rlcore.errors import ConfigError
 from rlcore.simulation.lifted import lift, with_numbers
 
 WIDEST = 32
@@ -231,6 +232,14 @@ def along_rows(parts: Sequence[Columns]) -> Tensor:
     return joined.view(len(parts), *parts[0].shape, -1).movedim(-1, 1)
 
 
+def refuse_randomness(graph: fx.GraphModule) -> None:
+    """Raise if a graph draws numbers: compiled ones are others than eager ones, and belong to no row."""
+    for node in graph.graph.nodes:
+        drawn = isinstance(node.target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags
+        if drawn or "inductor_seed" in str(node.target):
+            raise ConfigError("it draws random numbers of its own; take them from the noise that is given")
+
+
 def compile_by_columns(module: fx.GraphModule, inputs: list[Tensor], rows: int, alike: list[int]) -> Callable[..., Any]:
     """Inductor, after the graph was rewritten by columns and its numbers were lifted out, `alike` as in `lift`."""
 
@@ -239,6 +248,7 @@ def compile_by_columns(module: fx.GraphModule, inputs: list[Tensor], rows: int, 
         modes = [value.fake_mode for value in known if isinstance(value, FakeTensor)]
         if not modes:
             return compile_fx_inner(graph, given, **settings)
+        refuse_randomness(graph)
         with modes[0]:
             trace = make_fx(
                 lambda *args: ByColumns(graph, rows).run(*args),

@@ -120,13 +120,36 @@ def free_memory(device: torch.device) -> int:
     try:
         with open("/proc/meminfo") as lines:
             (line,) = (line for line in lines if line.startswith("MemAvailable"))
-        return int(line.split()[1]) * 1024
+        return min([int(line.split()[1]) * 1024, *free_in_group()])
     except (OSError, ValueError):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def check_memory(env: Environment, batch: int, steps: int, bytes_per_step: int) -> None:
-    """Raise before anything is allocated if the result of a rollout does not fit the memory that is free."""
+GROUP = "/sys/fs/cgroup"
+
+
+def free_in_group() -> list[int]:
+    """Bytes that a container's limit leaves, in a list; [] without a limit. Files it has read can be forgotten."""
+    try:
+        limit, used = (open_text(f"{GROUP}/memory.{name}") for name in ("max", "current"))
+        files = dict(line.split() for line in open_text(f"{GROUP}/memory.stat").splitlines())
+        return [int(limit) - int(used) + int(files["inactive_file"])]
+    except (OSError, ValueError, KeyError):  # no such file, or "max"
+        return []
+
+
+def open_text(path: str) -> str:
+    """What a small file says."""
+    with open(path) as file:
+        return file.read().strip()
+
+
+def check_memory(env: Environment, batch: int, steps: int, bytes_per_step: int, mode: Mode = "eager") -> None:
+    """Raise before anything is allocated if the result of a rollout does not fit the memory that is free.
+
+    A recorded CUDA graph keeps a copy of it.
+    """
+    bytes_per_step *= 2 if mode == "graph" else 1
     needed = batch * steps * bytes_per_step
     if needed < 1 << 28:
         return

@@ -97,8 +97,9 @@ def check(env: Environment, start: RolloutState, steps: int, mode: Mode, floats:
     """Raise where the rollout cannot be; which mode it is."""
     if steps < 1:
         raise ConfigError(f"steps must be at least 1, got {steps}")
-    check_memory(env, start.batch, steps, floats * env.dtype.itemsize + flags)
-    return choose(mode, env, start.batch, steps)
+    mode = choose(mode, env, start.batch, steps)
+    check_memory(env, start.batch, steps, floats * env.dtype.itemsize + flags, mode)
+    return mode
 
 
 def storage(env: Environment, mode: Mode, steps: int, batch: int, width: int) -> Tensor:
