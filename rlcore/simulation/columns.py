@@ -36,6 +36,8 @@ _FOLDS: dict[Any, Callable[..., Any]] = {
     aten.amin.default: torch.minimum,
     aten.any.dim: operator.or_,
 }
+_COUNTS = {aten.sum.dim_IntList: torch.int64, aten.any.dim: torch.bool}
+"""What whole numbers and truth values become before they are folded."""
 
 
 class ByColumns(fx.Interpreter):
@@ -179,6 +181,9 @@ class ByColumns(fx.Interpreter):
         keep = len(rest) > 1 and rest[1]
         if not dims or 0 in dims or x.size == 0:
             return None
+        if target in _COUNTS and not x.flat[0].dtype.is_floating_point:  # True + True is 2, and any(2) is True
+            kind = _COUNTS[target]
+            x = self.each(lambda a, _: a.to(kind), x, x)
         for d in dims:
             parts = [boxed(np.take(x, [k] if keep else k, axis=d - 1)) for k in range(x.shape[d - 1])]
             x = reduce(partial(self.each, _FOLDS[target]), parts)
