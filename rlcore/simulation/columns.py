@@ -169,7 +169,7 @@ class ByColumns(fx.Interpreter):
             if source is not None and rest[1] > 0:
                 place[rest[1] - 1] = rest[2]
                 found = x.copy()
-                found[tuple(place)] = source
+                found[tuple(place)] = source if source.ndim else source[()]  # an element itself, not an array of it
                 return found
         if target in _FOLDS and rest and not kwargs:
             return self.folded(target, x, rest)

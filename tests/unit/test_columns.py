@@ -13,6 +13,14 @@ from rlcore.simulation.columns import compile_by_columns
 
 ROWS = 6
 X = torch.linspace(-2.0, 2.0, ROWS * 4, dtype=torch.float64).reshape(4, ROWS).T.contiguous()
+
+
+def with_column(x: Tensor, column: int, value: Tensor) -> Tensor:
+    found = x.clone()
+    found[:, column] = value
+    return found
+
+
 FOLDS: dict[str, Callable[[Tensor], Tensor]] = {
     "a count of truths": lambda x: (x > 0.0).sum(-1),
     "a count that is kept": lambda x: (x > 0.0).sum(1, keepdim=True),
@@ -25,6 +33,7 @@ FOLDS: dict[str, Callable[[Tensor], Tensor]] = {
     "the place of the largest": lambda x: x.argmax(-1),
     "a mean": lambda x: x.mean(1),
     "sums from the left": lambda x: x.cumsum(-1),
+    "a column set anew": lambda x: with_column(x, 2, x[:, 0] - 1.0).sum(-1),
     "a square of columns": lambda x: (x.unsqueeze(1) * x.unsqueeze(2)).sum((1, 2)),
 }
 
