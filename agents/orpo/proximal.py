@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +23,19 @@ from rlcore.agents.orpo.settings import PpoConfig, check_config
 from rlcore.data import Transitions
 from rlcore.functional.returns import traced_sum
 from rlcore.nn.actor_critic import ActorCritic, View
-from rlcore.nn.flat_adam import FlatAdam, Moments
+from rlcore.nn.flat_adam import Descent, FlatAdam, Pace
 from rlcore.nn.graphs import Graph
 from rlcore.nn.random_stream import RandomStream
 from rlcore.parallel import world
 
 TOGETHER, FEW_ROWS = 4, 1024  # so many gradient steps are one graph, if each has no more rows than that
+
+
+class Weights(NamedTuple):
+    """What the terms of the loss weigh in an update."""
+
+    entropy: Tensor  # []
+    pull: Tensor  # [S]
 
 
 class Proximal(nn.Module):
@@ -50,9 +58,10 @@ class Proximal(nn.Module):
     def act(self, obs: Tensor, noise: Tensor | None) -> Tensor:  # [B, d + M], [B, noise_dim] -> [B, m + M]
         """Actions, followed by what to remember if there is a memory; row b belongs to run b mod S."""
         seeds = self.networks.seeds
-        view = self.networks.look(apart(obs.unsqueeze(0), seeds)[0].float())
-        action = self.head.act(view.law, None if noise is None else apart(noise.unsqueeze(0), seeds)[0].float())
-        return together(torch.cat([action, view.memory], -1)).to(obs.dtype)
+        rows, networks = apart(obs.unsqueeze(0), seeds)[0].float(), self.networks
+        law, memory = networks.look(rows)[::2] if networks.memory_dim else (networks.alone(rows, "law"), None)
+        action = self.head.act(law, None if noise is None else apart(noise.unsqueeze(0), seeds)[0].float())
+        return together(action if memory is None else torch.cat([action, memory], -1)).to(obs.dtype)
 
     def loss(
         self,
@@ -101,7 +110,7 @@ class Proximal(nn.Module):
     def law(self, obs: Tensor) -> Tensor:  # [K, B, d + M] -> [K, B, P]
         """Parameters of the head at the rows of a batch."""
         seeds, steps = self.networks.seeds, len(obs)
-        found = split(self.networks.look(merged(apart(obs.float(), seeds))).law, steps)
+        found = split(self.networks.alone(merged(apart(obs.float(), seeds)), "law"), steps)
         return found.transpose(1, 2).flatten(1, 2)
 
     @torch.no_grad()
@@ -155,11 +164,8 @@ class Proximal(nn.Module):
     ) -> Tensor:  # all [K, S, n, ...] -> [K, S, n, C]
         """What the loss takes of a batch as one matrix, so that exchanging and shuffling it is one call each."""
         networks, steps = self.networks, len(reward)
-
-        def look(x: Tensor) -> View:
-            return functional_call(networks, parameters, (merged(x),))  # type: ignore[no-any-return]
-
-        view, ahead = look(obs), split(look(after).value, steps)
+        view: View = functional_call(networks, parameters, (merged(obs),))
+        ahead = split(functional_call(networks, parameters, (merged(after), "value")), steps)
         value = split(view.value, steps)
         advantage = traced_sum(reward + discount * ahead - value, discount, dt, last, self.config.trace_time)
         old_log = split(self.head.log_prob(view.law, merged(action)), steps)
@@ -171,12 +177,12 @@ class Proximal(nn.Module):
         widths = [self.networks.observation_dim + self.networks.memory_dim, self.head.action_dim, 5]
         return torch.split(packed, [*widths, packed.shape[-1] - sum(widths)], -1)
 
-    def unpack(self, rows: Tensor, entropy: Tensor, pull: Tensor) -> tuple[Tensor, ...]:
+    def unpack(self, rows: Tensor, weights: Weights) -> tuple[Tensor, ...]:
         """The arguments of `loss` from such a matrix."""
         obs, action, numbers, reference = self.columns(rows)
         scaled, target, old_log, value, last = numbers.unbind(-1)
-        given = (obs, last > 0.5, action, scaled, target, old_log, value, entropy)
-        return (*given, reference, pull) if reference.shape[-1] else given
+        given = (obs, last > 0.5, action, scaled, target, old_log, value, weights.entropy)
+        return (*given, reference, weights.pull) if reference.shape[-1] else given
 
     @property
     def length(self) -> int:
@@ -192,61 +198,40 @@ class Proximal(nn.Module):
         rate = annealed(config.rate, config.rate_final, done)
         entropy = annealed(config.entropy, config.entropy_final, done)
         active = torch.ones(self.networks.seeds, device=device)
-        flat, moments = self.adam.flat(), self.adam.moments()
+        at, pace = self.adam.begin(), Pace(rate, config.gradient_clip, 1.5 * config.target_kl)
         tally = torch.zeros(6, len(active), device=device)
         few = share * self.length <= FEW_ROWS
         together = share * (math.gcd(many, TOGETHER) if few and here.alone else 1)
         part = share if few or not config.compiled or device.type != "cpu" else divisor(share, FEW_ROWS // self.length)
-        given = (rate, entropy, pull)
+        weights = Weights(entropy, pull)
         for _ in range(config.epochs):
             order = torch.randperm(count, generator=self.stream.on(device), device=device)
             mine = here.own(order[: many * size].view(-1, size), 1).flatten()
             for rows in packed.index_select(2, mine).split_with_sizes([together] * (len(mine) // together), 2):
                 if here.alone and part == share:
-                    active = self.passing(flat, moments, active, tally, rows, share, *given)
+                    active = self.passing(at, pace, active, tally, rows, share, weights)
                 else:
-                    active = self.step_in_parts(flat, moments, active, tally, rows, part, *given)
+                    active = self.step_in_parts(at, pace, active, tally, rows, part, weights)
             if device.type == "cpu" and not bool(active.any()):
                 break  # nothing would move any more; on a GPU looking costs more than going on
-        self.adam.store(flat)
+        self.adam.store(at.flat)
         return [*(tally[:-1] / tally[-1].clamp(min=1.0)), tally[-1] / (config.epochs * many)]
 
     def passes(
-        self,
-        flat: Tensor,
-        moments: Moments,
-        active: Tensor,
-        tally: Tensor,
-        rows: Tensor,
-        size: int,
-        rate: Tensor,
-        entropy: Tensor,
-        pull: Tensor,
+        self, at: Descent, pace: Pace, active: Tensor, tally: Tensor, rows: Tensor, size: int, weights: Weights
     ) -> Tensor:
-        """Gradient steps on `size` columns of rows [L, S, N, C] at a time: parameters, moments and `tally` in place."""
-        limit, clip = 1.5 * self.config.target_kl, self.config.gradient_clip
+        """Gradient steps on `size` columns of rows [L, S, N, C] at a time; `tally` [6, S] counts in place."""
         for part in torch.split(rows, size, 2):
-            given = self.unpack(part, entropy, pull)
-            active, _, *seen = self.adam.take(flat, moments, rate, clip, active, limit, given)
+            active, _, *seen = self.adam.take(at, pace, active, self.unpack(part, weights))
             tally += active * torch.stack([*seen, torch.ones_like(active)])
         return active
 
     def step_in_parts(
-        self,
-        flat: Tensor,
-        moments: Moments,
-        active: Tensor,
-        tally: Tensor,
-        rows: Tensor,
-        size: int,
-        rate: Tensor,
-        entropy: Tensor,
-        pull: Tensor,
+        self, at: Descent, pace: Pace, active: Tensor, tally: Tensor, rows: Tensor, size: int, weights: Weights
     ) -> Tensor:
         """One gradient step, the mean of those of `size` columns at a time."""
-        limit, clip = 1.5 * self.config.target_kl, self.config.gradient_clip
-        parts = [self.unpack(part, entropy, pull) for part in torch.split(rows, size, 2)]
-        active, _, *seen = self.adam.step_over(flat, moments, rate, clip, active, limit, parts)
+        parts = [self.unpack(part, weights) for part in torch.split(rows, size, 2)]
+        active, _, *seen = self.adam.step_over(at, pace, active, parts)
         tally += active * torch.stack([*seen, torch.ones_like(active)])
         return active
 

@@ -24,7 +24,7 @@ from torch.nn.functional import softplus
 from rlcore.checks import check_integer, check_positive
 from rlcore.errors import ConfigError
 from rlcore.nn.ensemble import Ensemble, Layers
-from rlcore.nn.flat_adam import FlatAdam
+from rlcore.nn.flat_adam import FlatAdam, Pace
 from rlcore.nn.random_stream import RandomStream
 from rlcore.parallel import world
 
@@ -134,7 +134,7 @@ class RatioNetworks(nn.Module):
         theirs = base_weight * (base_fold % folds == which)  # [F, M]
         chances = (weight.unsqueeze(1) * mine).flatten(0, 1)  # [G, N]
         active = torch.ones(len(flat), device=rows.device)
-        rate = torch.full((), config.rate, device=rows.device)
+        at, pace = self.adam.begin(flat), Pace(torch.full((), config.rate, device=rows.device), config.gradient_clip)
         size, losses = config.steps * config.rows, active
         held_out = base[torch.multinomial(theirs.flip(0), CHECKED, True, generator=generator)]  # [F, C, d]
         seen = base[torch.multinomial(theirs, CHECKED, True, generator=generator)]
@@ -151,15 +151,8 @@ class RatioNetworks(nn.Module):
             other = base[torch.multinomial(theirs, size * self.seeds, True, generator=generator)]
             other = other.reshape(folds, self.seeds, config.steps, config.rows, -1).transpose(0, 1).flatten(0, 1)
             for k in range(config.steps):
-                _, losses = self.adam.step(
-                    flat,
-                    rate,
-                    config.gradient_clip,
-                    active,
-                    math.inf,
-                    part(ours[:, k]).contiguous(),
-                    part(other[:, k]).contiguous(),
-                )
+                pair = (part(x[:, k]).contiguous() for x in (ours, other))
+                _, losses = self.adam.step(at, pace, active, *pair)
             rounds += 1
             self.adam.store(flat)
             level = self.log_mean(seen) if config.loss == "kliep" else torch.zeros_like(active)  # free in that loss

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from rlcore.nn.heads import Head
 from rlcore.nn.recurrent import Cell, RecurrentLayers
 
 TWO_OF_64 = Layers((64, 64), activation="tanh")
+Only = Literal["law", "value"]
 POLICY_GAIN = 0.01  # of the last layer: a policy begins near the middle, whatever it sees
 
 
@@ -87,9 +88,21 @@ class ActorCritic(nn.Module):
             policy.mul_(POLICY_GAIN)
         self.memory_dim = 0 if self.recurrent is None else self.recurrent.memory
 
-    def forward(self, obs: Tensor) -> View:
-        """`look`."""
-        return self.look(obs)
+    def forward(self, obs: Tensor, only: Only | None = None) -> View | Tensor:
+        """`look`, or one of its networks alone."""
+        return self.look(obs) if only is None else self.alone(obs, only)
+
+    def alone(self, obs: Tensor, only: Only) -> Tensor:  # [S, N, d + M] -> [S, N, P] or [S, N]
+        """The law or the value, at half the price where they are two networks."""
+        if self.networks is None:
+            view = self.look(obs)
+            return view.law if only == "law" else view.value
+        found = self.networks(obs[..., : self.observation_dim] * self.scale, ("law", "value").index(only))[:, 0]
+        return self.complete(found[..., : self.head.outputs]) if only == "law" else found[..., 0]
+
+    def complete(self, law: Tensor) -> Tensor:  # [*, outputs] -> [*, P]
+        """With the numbers that do not depend on the observation."""
+        return law if self.free is None else torch.cat([law, self.free.expand(*law.shape[:-1], -1)], -1)
 
     def look(self, obs: Tensor) -> View:  # [S, N, d + M]
         """Law, value and next memory at single observations."""
@@ -108,9 +121,7 @@ class ActorCritic(nn.Module):
             hidden, memory = self.recurrent(x, memory)
             found = self.out(hidden)
             law, value = found[..., :-1], found[..., -1]
-        if self.free is not None:
-            law = torch.cat([law, self.free.expand(*law.shape[:-1], -1)], -1)
-        return View(law, value, memory)
+        return View(self.complete(law), value, memory)
 
     def along(self, obs: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:  # [L, S, N, d + M], [L, S, N]
         """Laws [L, S, N, P] and values [L, S, N] along sequences.

@@ -63,7 +63,7 @@ class StackedLinear(nn.Module):
         self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.zeros(maps, 1, outputs))
 
-    def forward(self, x: Tensor, chosen: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, chosen: Tensor | slice | None = None) -> Tensor:
         if chosen is None:
             return torch.bmm(x, self.weight) + self.bias
         return torch.bmm(x, self.weight[chosen]) + self.bias[chosen]
@@ -78,7 +78,7 @@ class StackedNorm(nn.Module):
         self.gain = nn.Parameter(torch.ones(maps, 1, width))
         self.shift = nn.Parameter(torch.zeros(maps, 1, width))
 
-    def forward(self, x: Tensor, chosen: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, chosen: Tensor | slice | None = None) -> Tensor:
         x = nn.functional.layer_norm(x, (self.width,), eps=self.eps)
         if chosen is None:
             return torch.addcmul(self.shift, x, self.gain)
@@ -122,13 +122,15 @@ class Ensemble(nn.Module):
         heads = seeds if shared_head else seeds * members
         self.head = StackedLinear(heads, width, outputs, layers.output_gain, generator=generator)
 
-    def forward(self, x: Tensor, chosen: Tensor | None = None) -> Tensor:
-        """`chosen` [S, k], members of each group, evaluates only those: -> [S, k, N, outputs]."""
-        rows, flat = x.shape[1], None
-        count = self.members if chosen is None else chosen.shape[1]
-        if chosen is not None:
+    def forward(self, x: Tensor, chosen: Tensor | int | None = None) -> Tensor:
+        """`chosen` [S, k], members of each group, evaluates only those: -> [S, k, N, outputs]; a number, that one."""
+        rows, count = x.shape[1], self.members
+        flat: Tensor | slice | None = None
+        if isinstance(chosen, int):
+            count, flat = 1, slice(chosen, None, self.members)
+        elif chosen is not None:
             first = torch.arange(self.seeds, device=chosen.device).unsqueeze(1) * self.members
-            flat = (first + chosen).flatten()  # [S k]
+            count, flat = chosen.shape[1], (first + chosen).flatten()  # [S k]
         x = x.unsqueeze(1).expand(-1, count, -1, -1).reshape(self.seeds * count, rows, -1)
         for linear, norm in zip(self.hidden, self.norms, strict=True):
             x = self.activation(norm(linear(x, flat), flat))
@@ -142,7 +144,7 @@ class Ensemble(nn.Module):
 class Same(nn.Module):
     """No normalisation."""
 
-    def forward(self, x: Tensor, chosen: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, chosen: Tensor | slice | None = None) -> Tensor:
         return x
 
 

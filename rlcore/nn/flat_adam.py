@@ -25,13 +25,24 @@ B1, B2, EPS = 0.9, 0.999, 1e-8
 Loss = Callable[..., tuple[Tensor, tuple[Tensor, ...]]]
 
 
-class Moments(NamedTuple):
-    """Adam's state of S runs; a step changes it in place."""
+class Descent(NamedTuple):
+    """Where S runs are on their way down; a step changes it in place."""
 
+    flat: Tensor  # [S, P] parameters
     mean: Tensor  # [S, P] m
     square: Tensor  # [S, P] v
     steps: Tensor  # [S] k
     begun: Tensor  # [2, S] 1 - b1^k and 1 - b2^k
+
+
+class Pace(NamedTuple):
+    """How steps are taken."""
+
+    rate: Tensor  # [] the step size
+    clip: float = math.inf
+    """Longer rows of a gradient are shortened to it."""
+    limit: float = math.inf
+    """A run whose watched number exceeds it rests, in this step and in those after it."""
 
 
 class FlatAdam(nn.Module):
@@ -79,60 +90,38 @@ class FlatAdam(nn.Module):
         parts = torch.split(flat, self.sizes, 1)
         return {f"owner.{n}": x.reshape(s) for n, x, s in zip(self.names, parts, self.shapes, strict=True)}
 
-    def moments(self) -> Moments:
-        """What a step moves beside the parameters: to be read once for many steps."""
+    def begin(self, flat: Tensor | None = None) -> Descent:
+        """From the module's parameters, or these: to be read once for many steps, and stored after the last."""
         begun = torch.stack([-torch.expm1(self.steps * math.log(b)) for b in (B1, B2)])  # without cancellation
-        return Moments(self.mean, self.square, self.steps, begun)
+        return Descent(self.flat() if flat is None else flat, self.mean, self.square, self.steps, begun)
 
-    def step(
-        self, flat: Tensor, rate: Tensor, clip: float, active: Tensor, limit: float, *args: Tensor
-    ) -> tuple[Tensor, ...]:
-        """`take` with the moments as they are; compiled it is one graph, among several processes two."""
+    def step(self, at: Descent, pace: Pace, active: Tensor, *args: Tensor) -> tuple[Tensor, ...]:
+        """`take` from anywhere; compiled it is one graph, among several processes two."""
         if self.world.alone:
-            return self.taken(flat, self.moments(), rate, clip, active, limit, args)
-        return self.step_over(flat, self.moments(), rate, clip, active, limit, [args])
+            return self.taken(at, pace, active, args)
+        return self.step_over(at, pace, active, [args])
 
     def step_over(
-        self,
-        flat: Tensor,
-        moments: Moments,
-        rate: Tensor,
-        clip: float,
-        active: Tensor,
-        limit: float,
-        parts: Sequence[tuple[Tensor, ...]],
+        self, at: Descent, pace: Pace, active: Tensor, parts: Sequence[tuple[Tensor, ...]]
     ) -> tuple[Tensor, ...]:
         """The same step from equal parts of its rows, one after the other: small ones stay in a processor's cache.
 
         Among several processes the gradient is exchanged between the two graphs: none can hold what waits for others.
         """
-        found = list(self.slope(flat, parts[0]))
+        found = list(self.slope(at.flat, parts[0]))
         for args in parts[1:]:
-            torch._foreach_add_(found, self.slope(flat, args))
+            torch._foreach_add_(found, self.slope(at.flat, args))
         if len(parts) > 1:
             torch._foreach_div_(found, float(len(parts)))
         self.world.average_(found)
         gradient, losses, *seen = found
-        active = self.go(flat, moments, gradient, rate, clip, active, limit, seen[0] if seen else losses)
+        active = self.go(at, pace, active, gradient, seen[0] if seen else losses)
         return (active, losses, *seen)
 
-    def take(
-        self,
-        flat: Tensor,
-        moments: Moments,
-        rate: Tensor,
-        clip: float,
-        active: Tensor,
-        limit: float,
-        args: tuple[Tensor, ...],
-    ) -> tuple[Tensor, ...]:
-        """One step in place on flat [S, P] where active [S]; -> (active, losses [S], *seen).
-
-        A run whose first seen tensor [S] exceeds `limit` rests in this step and in those after it. Rows of the gradient
-        longer than `clip` are shortened to it.
-        """
-        gradient, losses, *seen = self.gradient_of(flat, args)
-        active = self.move(flat, moments, gradient, rate, clip, active, limit, seen[0] if seen else losses)
+    def take(self, at: Descent, pace: Pace, active: Tensor, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """One step in place where active [S]; -> (active, losses [S], *seen). What is watched is the first seen [S]."""
+        gradient, losses, *seen = self.gradient_of(at.flat, args)
+        active = self.move(at, pace, active, gradient, seen[0] if seen else losses)
         return (active, losses, *seen)
 
     def gradient_of(self, flat: Tensor, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -146,31 +135,21 @@ class FlatAdam(nn.Module):
             (gradient,) = torch.autograd.grad(total, leaf)
         return (gradient, losses.detach(), *(x.detach() for x in seen))
 
-    def move(
-        self,
-        flat: Tensor,
-        moments: Moments,
-        gradient: Tensor,
-        rate: Tensor,
-        clip: float,
-        active: Tensor,
-        limit: float,
-        watched: Tensor,
-    ) -> Tensor:
+    def move(self, at: Descent, pace: Pace, active: Tensor, gradient: Tensor, watched: Tensor) -> Tensor:
         """Adam's step in place along gradients [S, P], where active [S] and `watched` [S] is within the limit."""
-        if limit < math.inf:
-            active = active * (watched <= limit)
+        if pace.limit < math.inf:
+            active = active * (watched <= pace.limit)
         move = active.unsqueeze(1)
-        if clip < math.inf:
-            gradient = gradient * (clip / (gradient.norm(dim=1, keepdim=True) + 1e-6)).clamp(max=1.0)
-        moments.steps.add_(active)
-        for begun, b in zip(moments.begun, (B1, B2), strict=True):
+        if pace.clip < math.inf:
+            gradient = gradient * (pace.clip / (gradient.norm(dim=1, keepdim=True) + 1e-6)).clamp(max=1.0)
+        at.steps.add_(active)
+        for begun, b in zip(at.begun, (B1, B2), strict=True):
             begun.add_((1.0 - b) * active * (1.0 - begun))
-        moments.mean.add_((1.0 - B1) * move * (gradient - moments.mean))
-        moments.square.add_((1.0 - B2) * move * (gradient * gradient - moments.square))
-        first, second = (begun.clamp(min=1e-8).unsqueeze(1) for begun in moments.begun)
-        size = (moments.square / second).sqrt() + EPS
-        flat.sub_(move * rate / first * moments.mean / size)
+        at.mean.add_((1.0 - B1) * move * (gradient - at.mean))
+        at.square.add_((1.0 - B2) * move * (gradient * gradient - at.square))
+        first, second = (begun.clamp(min=1e-8).unsqueeze(1) for begun in at.begun)
+        size = (at.square / second).sqrt() + EPS
+        at.flat.sub_(move * pace.rate / first * at.mean / size)
         return active
 
     def total(self, flat: Tensor, *args: Any) -> tuple[Tensor, tuple[Tensor, tuple[Tensor, ...]]]:

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from rlcore.agents.orpo import PpoConfig, head_of, ppo
+from rlcore.agents.orpo.proximal import Weights
 from rlcore.data import Transitions
 from rlcore.envs import make
 from rlcore.errors import ConfigError, ShapeError
 from rlcore.nn.actor_critic import ActorCritic, Memory
 from rlcore.nn.ensemble import Layers
-from rlcore.nn.flat_adam import FlatAdam
+from rlcore.nn.flat_adam import FlatAdam, Pace
 from rlcore.nn.heads import Beta, Categorical, DiagonalGaussian, Head
 from rlcore.nn.recurrent import RecurrentLayers
 from rlcore.simulation import ControlSpec, WithMemory, begin, rollout_with_reset
@@ -98,14 +99,14 @@ class Quadratic(nn.Module):
 def test_flat_adam_is_torch_adam_run_by_run() -> None:
     ours, theirs = Quadratic(), Quadratic()
     flat_adam, optimizer = FlatAdam(ours, "loss", 2), torch.optim.Adam(theirs.parameters(), lr=0.1)
-    flat, active = flat_adam.flat(), torch.ones(2)
+    at, active = flat_adam.begin(), torch.ones(2)
     for k in range(20):
         x = torch.tensor([[1.0, math.sin(k)]])
-        flat_adam.step(flat, torch.tensor(0.1), math.inf, active, math.inf, x)
+        flat_adam.step(at, Pace(torch.tensor(0.1)), active, x)
         optimizer.zero_grad()
         theirs.loss(x)[0].sum().backward()
         optimizer.step()
-    flat_adam.store(flat)
+    flat_adam.store(at.flat)
     for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
 
@@ -113,11 +114,12 @@ def test_flat_adam_is_torch_adam_run_by_run() -> None:
 def test_a_run_that_exceeds_its_limit_rests_and_the_other_goes_on() -> None:
     module = Quadratic()
     adam = FlatAdam(module, "loss", 2)
-    flat = adam.flat()
+    at = adam.begin()
+    flat = at.flat
     before, x = flat.clone(), torch.ones(1, 2)
     off = module.loss(x)[1][0]
     limit = float(off.mean())
-    active, *_ = adam.step(flat, torch.tensor(0.1), 1.0, torch.ones(2), limit, x)
+    active, *_ = adam.step(at, Pace(torch.tensor(0.1), 1.0, limit), torch.ones(2), x)
     assert active.tolist() == (off <= limit).float().tolist()
     assert 0.0 < float(active.sum()) < 2.0
     rests = active == 0.0
@@ -197,7 +199,9 @@ def test_a_time_limit_takes_the_value_of_the_true_next_observation() -> None:
         ended = rows.discount.clone()
         ended[-1] = discount
         proximal.improve(rows.replace(discount=ended))
-        target = proximal.unpack(packed[-1], torch.zeros(()), torch.zeros(1))[4].flatten()  # in the order of the steps
+        target = proximal.unpack(packed[-1], Weights(torch.zeros(()), torch.zeros(1)))[
+            4
+        ].flatten()  # in the order of the steps
         assert float(target[2]) == pytest.approx(expected)
         assert float(target[0]) == pytest.approx(1.0 + 0.5 * (2.0 + 0.5 * expected))
 
