@@ -172,6 +172,8 @@ def slices(rows: Transitions, count: int) -> list[Transitions]:
     size, left = divmod(rows.reward.shape[1], count)
     if left:
         raise ShapeError(f"{rows.reward.shape[1]} rows cannot be cut into {count} minibatches; give a multiple of them")
+    if count == 1:
+        return [rows]
     return [rows.map(lambda x, k=k: x[:, k * size : (k + 1) * size]) for k in range(count)]  # type: ignore[misc]
 
 

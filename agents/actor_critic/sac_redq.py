@@ -17,6 +17,8 @@ from rlcore.agents.actor_critic.networks import HasNetworks, NetworkConfig, Netw
 from rlcore.agents.actor_critic.soft import SacConfig, SoftCore
 from rlcore.data import Transitions
 from rlcore.nn.ensemble import Layers
+from rlcore.nn.steps import Named, Seen
+from rlcore.nn.updates import Steps
 from rlcore.training.agent import Agent, Metrics
 
 WSRL = SacConfig(critic_steps=4)
@@ -45,6 +47,7 @@ class SacRedq(Agent[Transitions]):
         self.core = SoftCore(spaces, config, seed=seed, seeds=seeds)
         self.noise_dim = spaces.action_dim
         self.optimizers = dict(self.core.optimizers)
+        self.learning = self.core.update_of(self.learn, (self.core, "critic_loss"))
 
     @classmethod
     def warm_start(
@@ -71,10 +74,16 @@ class SacRedq(Agent[Transitions]):
 
     def update(self, batch: Transitions) -> Metrics:
         core, rows = self.core, self.networks.rows(batch)
-        for part in slices(rows, core.config.critic_steps):
-            loss, q = core.learn_critics(part)
-        return {
-            "train/critic_loss": loss / self.networks.seeds,
-            "train/q": q.mean(),
-            **core.learn_policy(rows),
-        }
+        temperature = core.temperature.detach()
+        parts = [(part.obs, part.action, *core.ahead(part)) for part in slices(rows, core.config.critic_steps)]
+        return {**self.learning(parts, rows.obs, rows.next_obs, core.policy_noise(rows), temperature)}
+
+    def learn(
+        self, step: Steps, parts: list[Seen], obs: Tensor, after: Tensor, noise: Seen, temperature: Tensor
+    ) -> Named:
+        """The steps of an update: critics on each part, policy and temperature on all rows [S, N, ...]."""
+        for part in parts:
+            loss, q = step["critic"](*part)
+            self.core.idle("actor", "temperature")
+        shown = {"train/critic_loss": loss / self.networks.seeds, "train/q": q.mean()}
+        return shown | self.core.learn_policy(step, obs, after, noise, temperature)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,10 +33,10 @@ from rlcore.functional.losses import (
 )
 from rlcore.nn.ensemble import draw_members
 from rlcore.nn.random_stream import RandomStream
-from rlcore.nn.steps import Following, Seen, adam, step_of
+from rlcore.nn.steps import Following, Named, Seen, adam, step_of
 from rlcore.nn.tanh_gaussian import squash
+from rlcore.nn.updates import Body, Steps, update_of
 from rlcore.seeding import derive_seed
-from rlcore.training.agent import Metrics
 
 
 @dataclass(frozen=True)
@@ -100,23 +100,28 @@ class SoftCore(nn.Module):
             "actor": adam(self.networks.policy.parameters(), config.actor_rate),
             "temperature": adam([self.raw_temperature], config.temperature_rate),
         }
-        self.critic_step = self.step_of_critics(self, "critic_loss")
-        self.policy_step = self.step_of("actor", "policy_loss")
-        self.temperature_step = self.step_of("temperature", "temperature_loss")
 
-    def step_of(self, optimizer: str, loss: str) -> Callable[..., Seen]:
-        """The step of one optimiser down one of the losses here."""
-        return step_of(self, loss, self.optimizers[optimizer], compiled=self.config.compiled, key=self.key)
+    def update_of(
+        self, body: Body, critics: tuple[nn.Module, str], settings: object = None, **others: tuple[Adam, nn.Module, str]
+    ) -> Callable[..., Named]:
+        """What an agent that holds this core does with its batches.
 
-    def step_of_critics(self, owner: nn.Module, loss: str, settings: object = None) -> Callable[..., Seen]:
-        """The step of the critics down a loss of anyone who holds this core; their slow copies follow.
-
-        `settings` are those of the owner that the loss depends on, beside this core's.
+        `body` takes the steps critic, after which the slow copies follow, actor, temperature and `others`. The critics
+        go down a loss of the agent, named with its owner; `settings` are those that its losses depend on, beside this
+        core's.
         """
-        net, config = self.networks, self.config
+        net, config, own = self.networks, self.config, self.optimizers
+        key = None if self.key is None else (self.key, type(critics[0]), settings)
+        made: dict[str, Any] = {"compiled": config.compiled, "key": key}
         following = Following(net.targets, net.critics, config.target_rate)
-        key = None if self.key is None else (self.key, type(owner), settings)
-        return step_of(owner, loss, self.optimizers["critic"], following, compiled=config.compiled, key=key)
+        steps = {
+            "critic": step_of(*critics, own["critic"], following, **made),
+            "actor": step_of(self, "policy_loss", own["actor"], **made),
+            "temperature": step_of(self, "temperature_loss", own["temperature"], **made),
+        }
+        steps |= {name: step_of(owner, loss, optimizer, **made) for name, (optimizer, owner, loss) in others.items()}
+        plain = not (config.entropy_at_next or config.idle_adam_steps)
+        return update_of(body, steps, calls=config.critic_steps, whole=plain, key=key)
 
     @property
     def temperature(self) -> Tensor:  # [S]
@@ -169,24 +174,19 @@ class SoftCore(nn.Module):
         """T (H - H*)."""
         return temperature_loss(self.temperature, log_prob, self.target_entropy), ()
 
-    def learn_critics(self, rows: Transitions) -> Seen:  # -> [], [S, E, N]
-        """One step of the critics, after which their slow copies follow; returns loss and Q."""
-        found = self.critic_step(rows.obs, rows.action, *self.ahead(rows))
-        self.idle("actor", "temperature")
-        return found
+    def policy_noise(self, rows: Transitions) -> Seen:  # -> [S, N, m], or twice that
+        """What the policy's step draws, and after it the entropy at x' if that is asked for."""
+        draws = 1 + self.config.entropy_at_next
+        return tuple(self.random.normal(*rows.action.shape, like=rows.action) for _ in range(draws))
 
-    def learn_policy(self, rows: Transitions) -> Metrics:
-        """One step of the policy and of the temperature, on all rows."""
-        net = self.networks
-        noise = self.random.normal(*rows.action.shape, like=rows.action)
-        temperature = self.temperature.detach()
-        _, log_prob, value = self.policy_step(rows.obs, noise, temperature)
+    def learn_policy(self, step: Steps, obs: Tensor, after: Tensor, noise: Seen, temperature: Tensor) -> Named:
+        """One step of the policy and of the temperature, on all rows [S, N, ...]."""
+        _, log_prob, value = step["actor"](obs, noise[0], temperature)
         entropy_of = log_prob
         if self.config.entropy_at_next:
             with torch.no_grad():
-                noise = self.random.normal(*rows.action.shape, like=rows.action)
-                entropy_of = net.policy.sample(rows.next_obs, noise)[1]
-        self.temperature_step(entropy_of)
+                entropy_of = self.networks.policy.sample(after, noise[1])[1]
+        step["temperature"](entropy_of)
         self.idle("critic")
         return {
             "train/entropy": -log_prob.mean(),

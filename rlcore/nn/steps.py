@@ -30,6 +30,14 @@ class Loss(Protocol):
     def __call__(self, *args: Any) -> tuple[Tensor, Seen]: ...
 
 
+class Moments(NamedTuple):
+    """Adam's state of some parameters, in their order; a step changes it in place."""
+
+    steps: list[Tensor]  # [] each
+    means: list[Tensor]
+    squares: list[Tensor]
+
+
 class Following(NamedTuple):
     """A slow copy that goes `rate` of the way after each step."""
 
@@ -143,15 +151,12 @@ class FusedStep:
 
     @torch.no_grad()
     def __call__(self, *args: Any) -> Seen:
-        state = [self.state_of(p) for p in self.parameters.values()]
-        moments = [[s[name] for s in state] for name in ("step", "exp_avg", "exp_avg_sq")]
-        parts = (self.parameters, self.slow, self.fixed)
+        parts, moments, group = (self.parameters, self.slow, self.fixed), self.moments(), self.group
         given = [{name: p.detach() for name, p in part.items()} for part in parts]
-        (group,) = self.optimizer.param_groups
         b1, b2 = group["betas"]
-        after = moments[0][0] + 1.0  # k, the same for all
+        after = moments.steps[0] + 1.0  # k, the same for all
         corrections = (group["lr"] / (1.0 - b1**after), (1.0 - b2**after).rsqrt())
-        rest = (*moments, corrections, (b1, b2, group["eps"]))
+        rest = (moments, corrections, (b1, b2, group["eps"]))
         if len(self.compiled) == 1:
             found: Seen = self.compiled[0](*given, *rest, args)
             return found
@@ -160,6 +165,17 @@ class FusedStep:
         self.world.average_(list(gradient.values()))
         move(*given[:2], gradient, *rest)
         return tuple(seen)
+
+    @property
+    def group(self) -> dict[str, Any]:
+        """Rates and settings of the optimiser."""
+        (group,) = self.optimizer.param_groups
+        return group
+
+    def moments(self) -> Moments:
+        """What a step moves beside the parameters."""
+        state = [self.state_of(p) for p in self.parameters.values()]
+        return Moments(*([s[name] for s in state] for name in ("step", "exp_avg", "exp_avg_sq")))
 
     def state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
         """Adam's state of a parameter, begun where `torch.optim` would begin it."""
@@ -174,16 +190,14 @@ class FusedStep:
         parameters: Named,
         slow: Named,
         fixed: Named,
-        steps: list[Tensor],
-        means: list[Tensor],
-        squares: list[Tensor],
+        moments: Moments,
         corrections: tuple[Tensor, Tensor],
         settings: tuple[float, float, float],
         args: tuple[Any, ...],
     ) -> Seen:
         """What is compiled: everything is changed in place."""
         gradient, *seen = self.slope(parameters, slow, fixed, args)
-        self.move(parameters, slow, gradient, steps, means, squares, corrections, settings)
+        self.move(parameters, slow, gradient, moments, corrections, settings)
         return tuple(seen)
 
     def slope(self, parameters: Named, slow: Named, fixed: Named, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -200,9 +214,7 @@ class FusedStep:
         parameters: Named,
         slow: Named,
         gradient: Named,
-        steps: list[Tensor],
-        means: list[Tensor],
-        squares: list[Tensor],
+        moments: Moments,
         corrections: tuple[Tensor, Tensor],
         settings: tuple[float, float, float],
     ) -> None:
@@ -211,7 +223,7 @@ class FusedStep:
         `corrections` are rate / (1 - b1^k) and 1 / sqrt(1 - b2^k): in here they would be computed for every number.
         """
         (first, second), (b1, b2, eps) = corrections, settings
-        for name, k, m, v in zip(parameters, steps, means, squares, strict=True):
+        for name, k, m, v in zip(parameters, *moments, strict=True):
             g = gradient[name]
             k.add_(1.0)
             m.lerp_(g, 1.0 - b1)
