@@ -96,7 +96,7 @@ class Cql(Agent[Transitions]):
             multiplier = adam([self.raw_multiplier], config.multiplier_rate)
             self.optimizers["multiplier"] = multiplier
             others["multiplier"] = (multiplier, self, "multiplier_loss")
-        self.learning = self.core.update_of(self.learn, (self, "loss"), config, **others)
+        self.learning = self.core.update_of(self.advance, (self, "loss"), config, **others)
 
     @property
     def networks(self) -> Networks:
@@ -110,10 +110,10 @@ class Cql(Agent[Transitions]):
         temperature, parts = core.temperature.detach(), []
         for part in slices(rows, core.config.critic_steps):
             drawn = self.drawn(part)
-            parts.append((part.obs, part.action, core.ahead(part), drawn))
+            parts.append((part.obs, part.action, core.ahead(part, temperature), drawn))
         return {**self.learning(parts, rows.obs, rows.next_obs, core.policy_noise(rows), temperature)}
 
-    def learn(
+    def advance(
         self,
         step: Steps,
         parts: list[tuple[Any, ...]],

@@ -100,8 +100,9 @@ class Networks(nn.Module):
 
     def rows(self, batch: Transitions) -> Transitions:
         """The batch as [S, N, ...] in the networks' precision, with actions on the unit box."""
+        dtype = self.critics.head.weight.dtype
         if self.seeds == 1:
-            batch = batch.flatten().map(lambda x: x.unsqueeze(0))
+            batch = batch.flatten().map(lambda x: (x.to(dtype) if x.is_floating_point() else x).unsqueeze(0))
         elif batch.reward.dim() != 2 or batch.reward.shape[0] != self.seeds:
             raise ShapeError(f"a batch for {self.seeds} seeds must lead with [{self.seeds}, N], got {shape_of(batch)}")
         if batch.obs.shape[2:] != (self.observation_dim,) or batch.action.shape[2:] != (self.action_dim,):
@@ -109,7 +110,8 @@ class Networks(nn.Module):
                 f"rows must have {self.observation_dim} observations and {self.action_dim} actions, got obs "
                 f"{list(batch.obs.shape)} and action {list(batch.action.shape)}; make the agent for these data's spaces"
             )
-        batch = batch.to(dtype=self.critics.head.weight.dtype)
+        if self.seeds > 1:
+            batch = batch.to(dtype=dtype)
         return batch.replace(action=self.box.to_unit(batch.action))
 
     def q(self, obs: Tensor, unit: Tensor, chosen: Tensor | None = None) -> Tensor:  # [S, N, d], [S, N, m] -> [S, E, N]

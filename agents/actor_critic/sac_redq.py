@@ -47,7 +47,7 @@ class SacRedq(Agent[Transitions]):
         self.core = SoftCore(spaces, config, seed=seed, seeds=seeds)
         self.noise_dim = spaces.action_dim
         self.optimizers = dict(self.core.optimizers)
-        self.learning = self.core.update_of(self.learn, (self.core, "critic_loss"))
+        self.learning = self.core.update_of(self.advance, (self.core, "critic_loss"))
 
     @classmethod
     def warm_start(
@@ -75,10 +75,12 @@ class SacRedq(Agent[Transitions]):
     def update(self, batch: Transitions) -> Metrics:
         core, rows = self.core, self.networks.rows(batch)
         temperature = core.temperature.detach()
-        parts = [(part.obs, part.action, *core.ahead(part)) for part in slices(rows, core.config.critic_steps)]
+        parts = [
+            (part.obs, part.action, *core.ahead(part, temperature)) for part in slices(rows, core.config.critic_steps)
+        ]
         return {**self.learning(parts, rows.obs, rows.next_obs, core.policy_noise(rows), temperature)}
 
-    def learn(
+    def advance(
         self, step: Steps, parts: list[Seen], obs: Tensor, after: Tensor, noise: Seen, temperature: Tensor
     ) -> Named:
         """The steps of an update: critics on each part, policy and temperature on all rows [S, N, ...]."""

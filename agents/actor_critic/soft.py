@@ -121,14 +121,16 @@ class SoftCore(nn.Module):
         }
         steps |= {name: step_of(owner, loss, optimizer, **made) for name, (optimizer, owner, loss) in others.items()}
         plain = not (config.entropy_at_next or config.idle_adam_steps)
-        return update_of(body, steps, calls=config.critic_steps, whole=plain, key=key)
+        return update_of(body, steps, whole=plain, key=key)
 
     @property
     def temperature(self) -> Tensor:  # [S]
         """T = softplus(raw)."""
         return nn.functional.softplus(self.raw_temperature)
 
-    def ahead(self, rows: Transitions) -> Seen:  # [S, N], [S, N], [S, N, d], [S, n, N, m], [S, k], [S]
+    def ahead(
+        self, rows: Transitions, temperature: Tensor
+    ) -> Seen:  # [S, N], [S, N], [S, N, d], [S, n, N, m], [S, k], [S]
         """What a target takes: reward, discount, x', noise of n actions there, k slow critics, temperature."""
         config, net = self.config, self.networks
         seeds, count, m = rows.action.shape
@@ -140,7 +142,7 @@ class SoftCore(nn.Module):
             generator=self.random.on(noise.device),
             replacement=config.draw_with_replacement,
         )
-        return rows.reward, rows.discount, rows.next_obs, noise, chosen, self.temperature.detach()
+        return rows.reward, rows.discount, rows.next_obs, noise, chosen, temperature
 
     @torch.no_grad()
     def target(

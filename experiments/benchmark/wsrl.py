@@ -37,9 +37,9 @@ class FullCalQl:
         net = self.agent.networks
         chosen_targets = net.targets.forward
 
-        def all_targets(x: Tensor, chosen: Tensor | None = None) -> Tensor:
+        def all_targets(x: Tensor, chosen: Tensor | int | None = None) -> Tensor:
             found = chosen_targets(x)
-            assert chosen is not None
+            assert isinstance(chosen, Tensor)
             return found[:, chosen[0]]
 
         net.targets.forward = all_targets  # type: ignore[method-assign]

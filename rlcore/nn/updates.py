@@ -8,6 +8,7 @@ are those of `step_of`; in a graph each is traced where it stands, and finds wha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -22,48 +23,51 @@ Steps = Mapping[str, Callable[..., Seen]]
 Body = Callable[..., Named]
 
 
-def update_of(
-    body: Body, steps: Steps, *, calls: int = 1, whole: bool = True, key: object = None
-) -> Callable[..., Named]:
-    """The body with its steps, none of which it takes more than `calls` times.
+def update_of(body: Body, steps: Steps, *, whole: bool = True, key: object = None) -> Callable[..., Named]:
+    """The body with its steps.
 
     It is one graph if the steps are compiled, it may be taken as a `whole`, and this process is alone: no graph can
     wait for others. Apart from steps the body must not change anything. `key` is that of `step_of`.
     """
     fused = {name: step for name, step in steps.items() if isinstance(step, FusedStep)}
     if whole and len(fused) == len(steps) and world().alone:
-        return FusedUpdate(body, fused, calls, key)
+        return FusedUpdate(body, fused, key)
     return partial(body, steps)
 
 
 class FusedUpdate:
     """By one compiled graph; compiled again for every new size of its arguments."""
 
-    def __init__(self, body: Body, steps: Mapping[str, FusedStep], calls: int, key: object) -> None:
-        self.body, self.steps, self.calls = body, steps, calls
+    def __init__(self, body: Body, steps: Mapping[str, FusedStep], key: object) -> None:
+        self.body, self.steps = body, steps
         parts = [part for step in steps.values() for part in (step.parameters, step.slow, step.fixed)]
         unique = {id(p): p for part in parts for p in part.values()}  # a graph must not have one tensor twice
         self.parameters: list[nn.Parameter] = list(unique.values())
         place = {key: k for k, key in enumerate(unique)}
         places = [{name: place[id(p)] for name, p in part.items()} for part in parts]
         self.places = {name: places[3 * k : 3 * k + 3] for k, name in enumerate(steps)}
-        self.compiled = compiled_once(self.graph, None if key is None else repr((key, body.__qualname__, calls)))
+        self.rates: tuple[list[float], Tensor] | None = None
+        self.compiled = compiled_once(self.graph, None if key is None else repr((key, body.__qualname__)))
 
     @torch.no_grad()
     def __call__(self, *args: Any) -> Named:
-        steps = list(self.steps.values())
-        moments, groups = [step.moments() for step in steps], [step.group for step in steps]
-        begun = torch.stack([m.steps[0] for m in moments])
-        corrections = ahead(begun, [(g["lr"], *g["betas"]) for g in groups], self.calls)
+        moments, groups = [step.moments() for step in self.steps.values()], [step.group for step in self.steps.values()]
         settings = tuple((*g["betas"], g["eps"]) for g in groups)
         given = [p.detach() for p in self.parameters]
-        return self.compiled(given, moments, corrections, settings, args)  # type: ignore[no-any-return]
+        return self.compiled(given, moments, self.rates_of(groups), settings, args)  # type: ignore[no-any-return]
+
+    def rates_of(self, groups: Sequence[Mapping[str, Any]]) -> Tensor:  # -> [K]
+        """The optimisers' rates as a tensor, so that another rate is not another graph."""
+        now, device = [g["lr"] for g in groups], self.parameters[0].device
+        if self.rates is None or self.rates[0] != now or self.rates[1].device != device:
+            self.rates = now, torch.tensor(now, device=device)
+        return self.rates[1]
 
     def graph(
         self,
         given: Sequence[Tensor],
         moments: Sequence[Moments],
-        corrections: tuple[Tensor, Tensor],
+        rates: Tensor,
         settings: Sequence[tuple[float, float, float]],
         args: tuple[Any, ...],
     ) -> Named:
@@ -71,37 +75,32 @@ class FusedUpdate:
         steps = {}
         for k, (name, step) in enumerate(self.steps.items()):
             named = [{n: given[at] for n, at in places.items()} for places in self.places[name]]
-            steps[name] = Inside(step, named, moments[k], (corrections[0][k], corrections[1][k]), settings[k])
+            steps[name] = Inside(step, named, moments[k], rates[k], settings[k])
         return self.body(steps, *args)
 
 
 class Inside:
-    """A step within a graph; `corrections` [calls] are those of its first, second, ... time."""
+    """A step within a graph.
+
+    Adam's corrections are written by exp, which the compiler computes once and keeps, where a power would be computed
+    again for every number.
+    """
 
     def __init__(
         self,
         step: FusedStep,
         named: Sequence[Named],
         moments: Moments,
-        corrections: tuple[Tensor, Tensor],
+        rate: Tensor,
         settings: tuple[float, float, float],
     ) -> None:
-        self.step, self.named, self.moments = step, named, moments
-        self.corrections, self.settings, self.taken = corrections, settings, 0
+        self.step, self.named, self.moments, self.rate, self.settings = step, named, moments, rate, settings
 
     def __call__(self, *args: Any) -> Seen:
         parameters, slow, fixed = self.named
         gradient, *seen = self.step.slope(parameters, slow, fixed, args)
-        first, second = (x[self.taken] for x in self.corrections)
-        self.step.move(parameters, slow, gradient, self.moments, (first, second), self.settings)
-        self.taken += 1
+        after = self.moments.steps[0] + 1.0  # k, the same for all
+        first, second = (1.0 - torch.exp(after * math.log(b)) for b in self.settings[:2])
+        corrections = (self.rate / first, second.rsqrt())
+        self.step.move(parameters, slow, gradient, self.moments, corrections, self.settings)
         return tuple(seen)
-
-
-def ahead(
-    steps: Tensor, settings: Sequence[tuple[float, float, float]], calls: int
-) -> tuple[Tensor, Tensor]:  # [K], K triples of rate, b1 and b2 -> [K, calls] twice
-    """rate / (1 - b1^k) and 1 / sqrt(1 - b2^k) for the next steps k of each of K optimisers."""
-    rate, b1, b2 = torch.tensor(settings, device=steps.device).T.unsqueeze(2)
-    k = steps.unsqueeze(1) + torch.arange(1, calls + 1, device=steps.device)
-    return rate / (1.0 - b1**k), (1.0 - b2**k).rsqrt()

@@ -217,7 +217,7 @@ def test_the_critics_gradient_of_a_seed_is_that_of_the_seed_alone() -> None:
         for one, two in zip(alone.networks.parameters(), both.networks.parameters(), strict=True):
             one.copy_(two.chunk(2)[1])
     rows = both.networks.rows(bandit(64, 0, seeds=2))
-    ahead = both.core.ahead(rows)
+    ahead = both.core.ahead(rows, both.core.temperature.detach())
     both.core.critic_loss(rows.obs, rows.action, *ahead)[0].backward()
     alone.core.critic_loss(rows.obs[1:], rows.action[1:], *(x[1:] for x in ahead))[0].backward()
     for one, two in zip(alone.networks.critics.parameters(), both.networks.critics.parameters(), strict=True):
