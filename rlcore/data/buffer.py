@@ -23,10 +23,16 @@ class Replay(Protocol):
     def load_shares(self, states: Sequence[dict[str, Any]], /) -> None: ...
 
 
+def packed(batch: Transitions) -> Transitions:
+    """Rows [N, ...] as a replay keeps them: no float64, which is twice the memory for digits that no network sees."""
+    return batch.flatten().map(lambda x: x.float() if x.dtype == torch.float64 else x)
+
+
 class ReplayBuffer:
     """Keeps the newest `capacity` rows and draws from them uniformly with replacement.
 
-    Storage is allocated at the first `add`, in the shapes and dtypes of its rows. With several `seeds`, independent
+    Storage is allocated at the first `add`, one tensor per field on the buffer's device, where rows are drawn too;
+    float64 is kept as float32, other dtypes as they come. With several `seeds`, independent
     runs share the ring: row i of all ever added belongs to seed i mod S, and each draws from its own. Several processes
     have a ring each, of their share of the capacity.
     """
@@ -47,7 +53,7 @@ class ReplayBuffer:
 
     def add(self, batch: Transitions) -> None:
         """Append every row of [N, ...] or [K, B, ...], oldest first, over the oldest ones once full."""
-        batch = batch.flatten()
+        batch = packed(batch)
         if len(batch) % self.seeds:
             raise ShapeError(f"{len(batch)} rows cannot be shared out over {self.seeds} seeds; add a multiple of them")
         if len(batch) > self.capacity:
@@ -92,7 +98,7 @@ class ReplayBuffer:
             raise CheckpointError(f"the checkpoint's replay holds {state['capacity']} rows, this one {self.capacity}")
         self.cursor, self.size, self.rows = state["cursor"], state["size"], None
         if state["rows"]:
-            saved = Transitions(**state["rows"])
+            saved = packed(Transitions(**state["rows"]))
 
             def grow(x: Tensor) -> Tensor:
                 full = torch.zeros(self.capacity, *x.shape[1:], dtype=x.dtype, device=self.device)

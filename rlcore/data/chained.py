@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rlcore.data.batches import Transitions, side_by_side
+from rlcore.data.buffer import packed
 from rlcore.errors import CheckpointError, ConfigError, ShapeError
 from rlcore.parallel import world
 
@@ -46,7 +47,7 @@ class ChainedReplay:
 
     def add(self, batch: Transitions) -> None:
         """Append every row of [N, ...] or [K, B, ...], one row of every path after the other."""
-        batch = batch.flatten()
+        batch = packed(batch)
         if len(batch) % self.paths:
             raise ShapeError(f"{len(batch)} rows are no whole steps of {self.paths} paths; add a multiple of them")
         if not self.columns:

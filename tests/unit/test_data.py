@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from rlcore.data import Comparisons, ReplayBuffer, Trajectory, Transitions
+from rlcore.data.chained import ChainedReplay
 from rlcore.errors import CheckpointError, ConfigError, ShapeError
 
 
@@ -109,6 +111,16 @@ def test_steps_enter_the_buffer_oldest_first() -> None:
     buffer = ReplayBuffer(4)
     buffer.add(rows(0, 6).map(lambda x: x.unflatten(0, (3, 2))))
     assert held(buffer) == [2.0, 3.0, 4.0, 5.0]
+
+
+@pytest.mark.parametrize("make", [ReplayBuffer, ChainedReplay])
+def test_no_replay_keeps_float64(make: Any) -> None:
+    """Flags stay flags."""
+    buffer, old = make(8), rows(0, 4).to(dtype=torch.float64)
+    buffer.add(old)
+    drawn = buffer.sample(6, generator=torch.Generator().manual_seed(0))
+    assert {x.dtype for x in (drawn.obs, drawn.action, drawn.reward, drawn.dt)} == {torch.float32}
+    assert drawn.extras["last"].dtype == torch.bool
 
 
 @pytest.mark.parametrize("count", [0, 3, 9])
