@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam
 
 from rlcore.agents.actor_critic.networks import Networks, Spaces, check_extra, check_rates, slices
 from rlcore.agents.actor_critic.soft import SacConfig, SoftCore
@@ -26,7 +25,7 @@ from rlcore.data import Transitions
 from rlcore.errors import ConfigError
 from rlcore.functional.losses import calibrated, conservative_gap, over_seeds
 from rlcore.nn.ensemble import draw_members
-from rlcore.nn.steps import Named, Seen, adam
+from rlcore.nn.steps import Named, Seen, adam, descend
 from rlcore.nn.tanh_gaussian import squash
 from rlcore.nn.updates import Steps
 from rlcore.training.agent import Agent, Metrics
@@ -58,17 +57,6 @@ class CqlConfig:
     """Differences below it are not pushed further; CORL uses -200 on AntMaze."""
 
 
-class Drawn(NamedTuple):
-    """What the regulariser of a batch takes: k members, n actions of each kind, and what they belong to."""
-
-    chosen: Tensor  # int64 [S, k]
-    uniform: Tensor  # [S, n, N, m] on the unit box
-    here: Tensor  # [S, n, N, m] normals for pi(x)
-    there: Tensor  # [S, n, N, m] for pi(x')
-    after: Tensor  # [S, N, d] x'
-    bound: Tensor  # [S, N] of the values, if they are calibrated
-
-
 @final
 class Cql(Agent[Transitions]):
     """Conservative Q-learning, and Cal-QL, from a data set.
@@ -87,16 +75,14 @@ class Cql(Agent[Transitions]):
         self.noise_dim = spaces.action_dim
         self.optimizers = dict(self.core.optimizers)
         self.raw_multiplier: nn.Parameter | None = None
-        others: dict[str, tuple[Adam, nn.Module, str]] = {}
         if config.gap is not None:
             check_numbers("gap", config.gap)
             check_positive("weight", config.weight)
             start = config.weight + math.log(-math.expm1(-config.weight))  # softplus(start) = weight
             self.raw_multiplier = nn.Parameter(torch.full((seeds,), start))
-            multiplier = adam([self.raw_multiplier], config.multiplier_rate)
-            self.optimizers["multiplier"] = multiplier
-            others["multiplier"] = (multiplier, self, "multiplier_loss")
-        self.learning = self.core.update_of(self.advance, (self, "loss"), config, **others)
+            self.optimizers["multiplier"] = adam([self.raw_multiplier], config.multiplier_rate)
+        # torch 2.13's compiler gets the gradient wrong if the sampled actions are within the graph: they stay outside
+        self.learning = self.core.update_of(self.advance, (self, "loss"), config, whole=False)
 
     @property
     def networks(self) -> Networks:
@@ -110,7 +96,7 @@ class Cql(Agent[Transitions]):
         temperature, parts = core.temperature.detach(), []
         for part in slices(rows, core.config.critic_steps):
             drawn = self.drawn(part)
-            parts.append((part.obs, part.action, core.ahead(part, temperature), drawn))
+            parts.append((part.obs, part.action, core.ahead(part, temperature), *drawn))
         return {**self.learning(parts, rows.obs, rows.next_obs, core.policy_noise(rows), temperature)}
 
     def advance(
@@ -124,10 +110,8 @@ class Cql(Agent[Transitions]):
     ) -> Named:
         """The steps of an update: critics and multiplier on each part, the others on all rows [S, N, ...]."""
         for part in parts:
-            _, td, q, gap = step["critic"](*part)
-            self.core.idle("actor", "temperature")
-            if self.raw_multiplier is not None:
-                step["multiplier"](gap)
+            _, td, q, gap = step["critic"](*part, self.multiplier)
+            self.learn_multiplier(gap)
         shown = {
             "train/critic_loss": td / self.networks.seeds,
             "train/q": q.mean(),
@@ -135,52 +119,61 @@ class Cql(Agent[Transitions]):
         }
         return shown | self.core.learn_policy(step, obs, after, noise, temperature)
 
-    def drawn(self, rows: Transitions) -> Drawn:
-        """What the regulariser draws."""
-        net, random, n = self.networks, self.core.random, self.config.actions
+    def drawn(self, rows: Transitions) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """For the regulariser: members [S, k], actions [S, 3n, N, m] with their log-density, and the bound [S, N]."""
+        net = self.networks
         chosen = draw_members(
             net.seeds,
             net.critics.members,
             self.config.regularised,
-            generator=random.on(rows.obs.device),
+            generator=self.core.random.on(rows.obs.device),
             replacement=True,
         )
         bound = rows.reward
         if self.config.calibrate:
             bound = check_extra(rows, "mc_return", "add returns_to_go(...) to the data set")
-        shape = (net.seeds, n, *rows.action.shape[1:])
-        uniform = random.uniform(*shape, like=rows.action)
-        here, there = (random.normal(*shape, like=rows.action) for _ in range(2))
-        return Drawn(chosen, uniform, here, there, rows.next_obs, bound)
+        return chosen, *self.sampled_actions(rows), bound
 
-    def loss(self, obs: Tensor, action: Tensor, ahead: Seen, drawn: Drawn) -> tuple[Tensor, Seen]:
+    def loss(
+        self,
+        obs: Tensor,
+        action: Tensor,
+        ahead: Seen,
+        chosen: Tensor,
+        sampled: Tensor,
+        log_density: Tensor,
+        bound: Tensor,
+        multiplier: Tensor,
+    ) -> tuple[Tensor, Seen]:
         """L, and the TD part of it, Q of the data [S, E, N] and the differences [S, k, N]."""
         td, (q,) = self.core.critic_loss(obs, action, *ahead)
-        gap = self.gap(obs, q, drawn)
-        return td + self.penalty(gap), (td, q, gap)
+        gap = self.gap(obs, q, chosen, sampled, log_density, bound)
+        return td + self.penalty(gap, multiplier), (td, q, gap)
 
-    def gap(self, obs: Tensor, q: Tensor, drawn: Drawn) -> Tensor:  # [S, N, d], [S, E, N] -> [S, k, N]
+    def gap(
+        self, obs: Tensor, q: Tensor, chosen: Tensor, action: Tensor, log_density: Tensor, bound: Tensor
+    ) -> Tensor:  # -> [S, k, N]
         """log-sum-exp over the sampled actions minus Q of the data, for the members drawn."""
-        config, chosen = self.config, drawn.chosen
-        action, log_density = self.sampled_actions(obs, drawn)
-        count = action.shape[1]
+        config, count = self.config, action.shape[1]
         here = obs.unsqueeze(1).expand(-1, count, -1, -1)
         sampled = self.networks.q(here.flatten(1, 2), action.flatten(1, 2), chosen)
         sampled = sampled.view(*sampled.shape[:2], count, -1)  # [S, k, 3n, N]
         if config.calibrate:
             first = 0 if config.calibrate_uniform else config.actions
-            sampled = torch.cat([sampled[:, :, :first], calibrated(sampled[:, :, first:], drawn.bound)], dim=2)
+            sampled = torch.cat([sampled[:, :, :first], calibrated(sampled[:, :, first:], bound)], dim=2)
         data = torch.gather(q, 1, chosen.unsqueeze(-1).expand(-1, -1, q.shape[-1]))  # [S, k, N]
         return conservative_gap(sampled, data, log_density if config.importance else None)
 
     @torch.no_grad()
-    def sampled_actions(self, obs: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:  # -> [S, 3n, N, m], [S, 3n, N]
+    def sampled_actions(self, rows: Transitions) -> tuple[Tensor, Tensor]:  # -> [S, 3n, N, m], [S, 3n, N]
         """Uniform actions, those of pi(x) and those of pi(x'), with the log-density of each."""
-        uniform = drawn.uniform
-        actions, densities = [uniform], [torch.full_like(uniform[..., 0], -uniform.shape[-1] * math.log(2.0))]
-        for x, noise in ((obs, drawn.here), (drawn.after, drawn.there)):
-            mean, log_scale = (part.unsqueeze(1) for part in self.networks.policy.law(x))
-            action, log_prob = squash(mean, log_scale, noise)
+        seeds, count, m = self.networks.seeds, rows.reward.shape[1], rows.action.shape[-1]
+        shape = (seeds, self.config.actions, count, m)
+        uniform = self.core.random.uniform(*shape, like=rows.action)
+        actions, densities = [uniform], [torch.full_like(uniform[..., 0], -m * math.log(2.0))]
+        for obs in (rows.obs, rows.next_obs):
+            mean, log_scale = (x.unsqueeze(1) for x in self.networks.policy.law(obs))
+            action, log_prob = squash(mean, log_scale, self.core.random.normal(*shape, like=mean))
             actions.append(action)
             densities.append(log_prob)
         return torch.cat(actions, dim=1), torch.cat(densities, dim=1)
@@ -192,16 +185,15 @@ class Cql(Agent[Transitions]):
             return self.core.raw_temperature.new_full((self.networks.seeds,), self.config.weight)
         return nn.functional.softplus(self.raw_multiplier.detach())
 
-    def penalty(self, gap: Tensor) -> Tensor:  # [S, k, N] -> []
+    def penalty(self, gap: Tensor, multiplier: Tensor) -> Tensor:  # [S, k, N], [S] -> []
         """alpha E[gap - the gap asked for], the latter 0 if alpha is fixed."""
-        excess = gap.clamp(min=self.config.least_gap) - (self.config.gap or 0.0)
-        return over_seeds(self.multiplier[:, None, None] * excess)
+        return over_seeds(multiplier[:, None, None] * (gap.clamp(min=self.config.least_gap) - (self.config.gap or 0.0)))
 
-    def multiplier_loss(self, gap: Tensor) -> tuple[Tensor, Seen]:  # [S, k, N] -> [], ()
-        """Down it the multiplier rises where the mean difference exceeds the gap, and falls where it stays below."""
-        assert self.raw_multiplier is not None
-        excess = gap.flatten(1).mean(1) - (self.config.gap or 0.0)  # [S]
-        return -(nn.functional.softplus(self.raw_multiplier) * excess).sum(), ()
+    def learn_multiplier(self, gap: Tensor) -> None:
+        """Raise the multiplier where the mean difference exceeds the gap, lower it where it stays below."""
+        if self.raw_multiplier is not None:
+            excess = gap.flatten(1).mean(1) - (self.config.gap or 0.0)  # [S]
+            descend(self.optimizers["multiplier"], -(nn.functional.softplus(self.raw_multiplier) * excess).sum())
 
 
 def cal_ql(spaces: Spaces, config: CqlConfig = CqlConfig(), *, seed: int = 0, seeds: int = 1) -> Cql:

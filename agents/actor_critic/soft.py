@@ -102,13 +102,18 @@ class SoftCore(nn.Module):
         }
 
     def update_of(
-        self, body: Body, critics: tuple[nn.Module, str], settings: object = None, **others: tuple[Adam, nn.Module, str]
+        self,
+        body: Body,
+        critics: tuple[nn.Module, str],
+        settings: object = None,
+        *,
+        whole: bool = True,
     ) -> Callable[..., Named]:
         """What an agent that holds this core does with its batches.
 
-        `body` takes the steps critic, after which the slow copies follow, actor, temperature and `others`. The critics
+        `body` takes the steps critic, after which the slow copies follow, actor and temperature. The critics
         go down a loss of the agent, named with its owner; `settings` are those that its losses depend on, beside this
-        core's.
+        core's; `whole` is that of `rlcore.nn.updates`.
         """
         net, config, own = self.networks, self.config, self.optimizers
         key = None if self.key is None else (self.key, type(critics[0]), settings)
@@ -119,9 +124,8 @@ class SoftCore(nn.Module):
             "actor": step_of(self, "policy_loss", own["actor"], **made),
             "temperature": step_of(self, "temperature_loss", own["temperature"], **made),
         }
-        steps |= {name: step_of(owner, loss, optimizer, **made) for name, (optimizer, owner, loss) in others.items()}
-        plain = not (config.entropy_at_next or config.idle_adam_steps)
-        return update_of(body, steps, whole=plain, key=key)
+        whole = whole and not (config.entropy_at_next or config.idle_adam_steps)
+        return update_of(body, steps, whole=whole, key=key)
 
     @property
     def temperature(self) -> Tensor:  # [S]

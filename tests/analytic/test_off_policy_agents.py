@@ -159,7 +159,7 @@ def test_calibration_stops_the_pushing_at_the_returns() -> None:
 
 
 def gap_of(agent: Cql, rows: Transitions) -> Tensor:
-    return agent.gap(rows.obs, agent.networks.q(rows.obs, rows.action), agent.drawn(rows))
+    return agent.gap(rows.obs, agent.networks.q(rows.obs, rows.action), *agent.drawn(rows))
 
 
 def test_the_multiplier_moves_towards_its_gap() -> None:
