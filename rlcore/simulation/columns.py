@@ -28,6 +28,9 @@ from rlcore.simulation.lifted import lift, with_numbers
 WIDEST = 32
 """Values with more columns stay whole: their rows fill vector registers by themselves."""
 
+FUSED = 4096
+"""Operations in one loop at most: torch's 64 would cut a chunk into loops that hand their results on through memory."""
+
 Columns = NDArray[Any]  # of [B] tensors, in the shape of a value without its first dimension
 aten = torch.ops.aten
 _FOLDS: dict[Any, Callable[..., Any]] = {
@@ -48,6 +51,8 @@ class ByColumns(fx.Interpreter):
         self.rows = rows
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if target is operator.getitem and isinstance(args[0], list):
+            return args[0][args[1]]  # of `unbind`
         if not (kwargs.keys() - {"alpha", "value", "rounding_mode", "dtype", "layout", "device", "pin_memory"}):
             found = self.by_columns(target, args, kwargs)
             if found is not None:
@@ -143,6 +148,8 @@ class ByColumns(fx.Interpreter):
         along = dim is not None and dim != 0 and dim != -x.ndim - 1
         if target is aten.select.int and along:
             return boxed(np.take(x, rest[1], axis=axis))
+        if target is aten.unbind.int and along:
+            return [boxed(part) for part in np.moveaxis(x, axis, 0)]
         if target is aten.slice.Tensor and along:
             start, end, step = [*rest[1:], None, None, None][:3]
             index: list[Any] = [slice(None)] * x.ndim
@@ -228,6 +235,8 @@ def whole(value: Any) -> Any:
     """Columns put together again, [B, ...]; each column stays together in memory."""
     if not isinstance(value, np.ndarray):
         return value
+    if value.ndim == 0:
+        return value[()]
     return along_rows([value]).squeeze(0)
 
 
@@ -265,5 +274,6 @@ def compile_by_columns(module: fx.GraphModule, inputs: list[Tensor], rows: int, 
                 compile_fx_inner(rewritten, [*given, *map(modes[0].from_tensor, numbers)], **settings), numbers
             )
 
-    compiled: Any = compile_fx(module, inputs, inner_compile=inner)
+    settings = {"max_fusion_size": FUSED, "size_asserts": False}
+    compiled: Any = compile_fx(module, inputs, inner_compile=inner, config_patches=settings)
     return compiled  # type: ignore[no-any-return]

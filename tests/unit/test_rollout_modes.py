@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from rlcore.envs import make
 from rlcore.errors import ConfigError
@@ -24,6 +25,7 @@ from rlcore.simulation import (
     rollout_with_reset,
 )
 from rlcore.simulation import modes as modes_module
+from rlcore.simulation.columns import ByColumns
 from rlcore.simulation.compiled import GRAPHS, RecompileWarning, body, draw
 from rlcore.simulation.noise import Stream, normals
 
@@ -236,3 +238,18 @@ def test_a_captured_rollout_gives_the_numbers_of_eager(loop: str) -> None:
         found, last = LOOPS[loop](env, policy, start, 24, mode="graph")
         same(found, expected, PATH if loop == "whole paths" else ROWS)
         same(last.env, end.env, ("t", "x"))
+
+
+def test_unbind_is_done_by_columns() -> None:
+    """No [B, n] is put together where an environment takes its state apart."""
+
+    def turned(x: Tensor) -> Tensor:
+        a, b = x.unbind(1)
+        return torch.stack([-b, a], 1).unbind(1)[0] + a
+
+    x = torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
+    traced = make_fx(turned)(x)
+    by_columns = make_fx(lambda *args: ByColumns(traced, 8).run(*args))(x)
+    names = [str(node.target) for node in by_columns.graph.nodes if node.op == "call_function"]
+    assert not any("cat" in name or "stack" in name for name in names), names
+    assert torch.equal(by_columns(x), turned(x))
