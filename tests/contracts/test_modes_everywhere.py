@@ -17,7 +17,7 @@ from rlcore.experiments.acceptance.modes import gap, gap_from, without_machine_c
 from rlcore.simulation import EnvState, GaussianFeedback, begin, compiled, modes, rollout, rollout_with_reset
 from rlcore.simulation.compiled import GRAPHS, Graph, RecompileWarning
 
-FEW = ("rlcore/MatrixLqr-v0", "rlcore/ScalarLqr-v0", "rlcore/StoppedBrownian-v0")
+FEW = ("rlcore/MatrixLqr-v0", "rlcore/PreferenceSequences-v0", "rlcore/ScalarLqr-v0", "rlcore/StoppedBrownian-v0")
 EVERY = [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in sorted(CATALOG)]
 LOOPS = ("paths", "reset")
 POLICY = GaussianFeedback(lambda obs: -obs[:, :1], 0.3, 1)
