@@ -81,7 +81,7 @@ class Cql(Agent[Transitions]):
             start = config.weight + math.log(-math.expm1(-config.weight))  # softplus(start) = weight
             self.raw_multiplier = nn.Parameter(torch.full((seeds,), start))
             self.optimizers["multiplier"] = adam([self.raw_multiplier], config.multiplier_rate)
-        # with the sampled actions inside, a compiled step (torch 2.13, cpp_wrapper) was wrong by 1e-3: they stay outside
+        # with the sampled actions inside, a compiled step (torch 2.13, cpp_wrapper) was wrong by 1e-3
         self.learning = self.core.update_of(self.advance, (self, "loss"), config, whole=False)
 
     @property

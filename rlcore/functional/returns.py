@@ -20,7 +20,7 @@ def traced_sum(delta: Tensor, discount: Tensor, dt: Tensor, last: Tensor, trace_
 
 
 BLOCK = 16
-"""Rows of a block: a compiler that joins so many pieces stores each one; of eight it computes all for each number."""
+"""Rows of a block; of 8, the compiled form takes a quarter longer."""
 
 
 def backward_recurrence(gain: Tensor, keep: Tensor) -> Tensor:
