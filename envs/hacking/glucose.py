@@ -119,7 +119,7 @@ class Glucose(Environment):
             initial_noise_dim=3,
         )
         super().__init__(spec, dtype=dtype, device=device)
-        self.minutes, self._dt = round(config.dt), torch.tensor(config.dt, dtype=torch.float64, device=self.device)
+        self.minutes, self._dt = round(config.dt), torch.tensor([config.dt], dtype=torch.float64, device=self.device)
         self.table, self.steady, self.carbohydrates = (
             values.to(self.device, dtype)
             for values in columns(self.patients)  # [F, P], [13, P], [P] g a day

@@ -109,7 +109,7 @@ class Market(Environment):
             initial_noise_dim=1,
         )
         super().__init__(spec, dtype=dtype, device=device)
-        self._dt = torch.tensor(config.dt, dtype=torch.float64, device=self.device)
+        self._dt = torch.tensor([config.dt], dtype=torch.float64, device=self.device)
 
     def initial_state(self, noise: Tensor) -> EnvState:  # [B, 1]
         zero = torch.zeros_like(noise)

@@ -102,7 +102,7 @@ class Pandemic(Environment):
             discrete=True,
         )
         super().__init__(spec, dtype=dtype, device=device)
-        self._dt = torch.tensor(spec.dt, dtype=torch.float64, device=self.device)
+        self._dt = torch.tensor([spec.dt], dtype=torch.float64, device=self.device)
 
     def initial_state(self, noise: Tensor) -> EnvState:  # [B, 7]
         people = town.groups(noise.dtype, noise.device)[0]

@@ -101,7 +101,7 @@ class Traffic(Environment):
             initial_noise_dim=AT_FIRST,
         )
         super().__init__(spec, dtype=dtype, device=device)
-        self._dt = torch.tensor(spec.dt, dtype=torch.float64, device=self.device)
+        self._dt = torch.tensor([spec.dt], dtype=torch.float64, device=self.device)
 
     def initial_state(self, noise: Tensor) -> EnvState:  # [B, 14]
         count = noise.shape[0]

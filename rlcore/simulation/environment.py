@@ -173,7 +173,8 @@ class ControlledDiffusion(Environment):
     ) -> None:
         super().__init__(spec, dtype=dtype, device=device)
         self.integrator = integrator
-        self._dt = torch.tensor(spec.dt, dtype=torch.float64, device=self.device)  # adds in half the time of a number
+        # adds in half the time of a number; one element, since the compiler starts anew over a float64 scalar
+        self._dt = torch.tensor([spec.dt], dtype=torch.float64, device=self.device)
 
     @property
     def step_noise_dim(self) -> int:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlcore.envs import CATALOG
+from rlcore.envs import CATALOG, make
 from rlcore.envs.control.stopped_brownian import StoppedBrownian, StoppedBrownianConfig
 from rlcore.errors import ConfigError
 from rlcore.experiments.acceptance.modes import gap, gap_from, without_machine_code
@@ -36,6 +36,14 @@ def test_an_environment_is_one_graph_with_the_numbers_of_eager(env_id: str, loop
 @pytest.mark.parametrize("env_id", sorted(CATALOG))
 def test_the_compiler_gives_the_numbers_of_eager(env_id: str, loop: str) -> None:
     assert gap(env_id, loop) < 1e-12
+
+
+def test_the_compiler_does_not_begin_a_graph_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    """As torch 2.13 does over a float64 scalar among a graph's arguments; it is said each time."""
+    env = make("rlcore/ScalarLqr-v0")
+    with without_machine_code():
+        rollout(env, POLICY, begin(env, 8, seed=0), 2, mode="compiled")
+    assert capsys.readouterr().err.count("compiling") == 1
 
 
 @pytest.mark.parametrize("paths", [1, 2, 4])
