@@ -8,7 +8,7 @@ Letters: K steps, B paths, N rows; a leading [*] is [N] or [K, B].
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import torch
@@ -28,7 +28,7 @@ class TensorBatch:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Apply a function to every tensor, extras included."""
-        return type(self)(**{f.name: _map(getattr(self, f.name), function) for f in fields(self)})  # type: ignore[arg-type]
+        return type(self)(**{name: _map(value, function) for name, value in vars(self).items()})
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """Move to a device; `dtype` converts floating-point tensors only."""
@@ -71,8 +71,15 @@ class Transitions(TensorBatch):
 
     def take(self, index: Tensor) -> Transitions:
         """Rows [N] of these numbers, int64 [...] -> [...]; a third of the time of `rows[index]` on a CPU."""
-        flat = index.flatten()
-        return self.map(lambda x: x.index_select(0, flat).view(*index.shape, *x.shape[1:]))
+        flat, whole = index.flatten(), index.dim() == 1
+
+        def taken(x: Tensor) -> Tensor:
+            found = x.index_select(0, flat)
+            return found if whole else found.view(*index.shape, *x.shape[1:])
+
+        found = object.__new__(Transitions)  # shapes that were right stay right: they are not looked at again
+        found.__dict__.update({name: _map(value, taken) for name, value in vars(self).items()})
+        return found
 
 
 def side_by_side(parts: Sequence[Transitions], dim: int) -> Transitions:
