@@ -125,7 +125,8 @@ class DiagonalGaussian(_Boxed):
 
     def log_prob(self, law: Tensor, action: Tensor) -> Tensor:
         mean, log_scale = self.moments(law)
-        return (-0.5 * ((action - mean) * torch.exp(-log_scale)) ** 2 - log_scale - HALF_LOG_TAU).sum(-1)
+        z = (action - mean) / log_scale.exp()  # the same exponential as in `act`: a graph of both has it once
+        return -(0.5 * z * z + log_scale).sum(-1) - self.action_dim * HALF_LOG_TAU
 
     def entropy(self, law: Tensor) -> Tensor:
         return (self.moments(law)[1] + (0.5 + HALF_LOG_TAU)).sum(-1)
