@@ -73,7 +73,10 @@ def in_turn(calls: Mapping[str, Callable[[], Spent]], rounds: int) -> list[dict[
 
 
 def first_rollouts(rounds: int) -> list[dict[str, Any]]:
-    """An eager one, a compiled one with the code of an earlier process, and one with an empty folder for it each."""
+    """An eager one, a compiled one with the code of an earlier process, and one with an empty folder for it each.
+
+    The rounds are few: a compiled one takes tens of seconds where the machine is busy.
+    """
     script = {mode: ["-c", FIRST.replace("MODE", mode)] for mode in ("eager", "compiled")}
     with tempfile.TemporaryDirectory() as folder:
 
@@ -87,10 +90,10 @@ def first_rollouts(rounds: int) -> list[dict[str, Any]]:
         there, not_there = reversed(TARGETS)
         calls = {"first eager rollout": lambda: once(script["eager"]), there: lambda: with_code(folder)}
         found = in_turn(calls, rounds)
-        return [*found, row(not_there, [cold() for _ in range(max(1, rounds // 3))])]
+        return [*found, row(not_there, [cold() for _ in range(max(1, rounds // 2))])]
 
 
-def measure(rounds: int = 7) -> list[dict[str, Any]]:
+def measure(rounds: int = 7, compiled_rounds: int = 3) -> list[dict[str, Any]]:
     """Seconds as a process of its own, by the wall and of processor time, taken in turn after one warm-up."""
     calls = {name: lambda words=words: once(words) for name, words in COMMANDS.items()}
-    return [*in_turn(calls, rounds), *first_rollouts(rounds)]
+    return [*in_turn(calls, rounds), *first_rollouts(compiled_rounds)]
