@@ -24,7 +24,7 @@ from rlcore.checks import check_not_negative, check_numbers, check_positive
 from rlcore.data import Transitions
 from rlcore.errors import ConfigError
 from rlcore.functional.losses import calibrated, conservative_gap, over_seeds
-from rlcore.nn.ensemble import draw_members
+from rlcore.nn.ensemble import draw_members, one_of
 from rlcore.nn.steps import Named, Seen, adam, descend
 from rlcore.nn.tanh_gaussian import squash
 from rlcore.nn.updates import Steps
@@ -81,7 +81,6 @@ class Cql(Agent[Transitions]):
             start = config.weight + math.log(-math.expm1(-config.weight))  # softplus(start) = weight
             self.raw_multiplier = nn.Parameter(torch.full((seeds,), start))
             self.optimizers["multiplier"] = adam([self.raw_multiplier], config.multiplier_rate)
-        # with the sampled actions inside, a compiled step (torch 2.13, cpp_wrapper) was wrong by 1e-3
         self.learning = self.core.update_of(self.advance, (self, "loss"), config, whole=False)
 
     @property
@@ -161,7 +160,7 @@ class Cql(Agent[Transitions]):
         if config.calibrate:
             first = 0 if config.calibrate_uniform else config.actions
             sampled = torch.cat([sampled[:, :, :first], calibrated(sampled[:, :, first:], bound)], dim=2)
-        data = torch.gather(q, 1, chosen.unsqueeze(-1).expand(-1, -1, q.shape[-1]))  # [S, k, N]
+        data = one_of(chosen, q.shape[1], q) @ q  # [S, k, N]; compiled, the gradient of a gather came too late
         return conservative_gap(sampled, data, log_density if config.importance else None)
 
     @torch.no_grad()

@@ -52,6 +52,25 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def picked(stack: Tensor, chosen: Tensor | slice | None) -> Tensor:  # [M, ...] -> [M or those chosen, ...]
+    """The maps chosen of a stack.
+
+    Where a compiled graph takes their gradient, by a product with rows of zeros and ones: the gradient of indexing is a
+    scatter, which the compiler of torch 2.13 may run after what reads its result.
+    """
+    if chosen is None:
+        return stack
+    if isinstance(chosen, slice) or not (torch.compiler.is_compiling() and torch.is_grad_enabled()):
+        return stack[chosen]
+    rows = one_of(chosen, len(stack), stack)
+    return (rows @ stack.flatten(1)).view(-1, *stack.shape[1:])
+
+
+def one_of(chosen: Tensor, count: int, like: Tensor) -> Tensor:  # [...] -> [..., count]
+    """A one at each chosen place, zeros elsewhere."""
+    return (chosen.unsqueeze(-1) == torch.arange(count, device=chosen.device)).to(like.dtype)
+
+
 class StackedLinear(nn.Module):
     """M linear maps at once, [M, N, inputs] -> [M, N, outputs], each with orthogonal weights of its own."""
 
@@ -64,9 +83,7 @@ class StackedLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(maps, 1, outputs))
 
     def forward(self, x: Tensor, chosen: Tensor | slice | None = None) -> Tensor:
-        if chosen is None:
-            return torch.bmm(x, self.weight) + self.bias
-        return torch.bmm(x, self.weight[chosen]) + self.bias[chosen]
+        return torch.bmm(x, picked(self.weight, chosen)) + picked(self.bias, chosen)
 
 
 class StackedNorm(nn.Module):
@@ -80,9 +97,7 @@ class StackedNorm(nn.Module):
 
     def forward(self, x: Tensor, chosen: Tensor | slice | None = None) -> Tensor:
         x = nn.functional.layer_norm(x, (self.width,), eps=self.eps)
-        if chosen is None:
-            return torch.addcmul(self.shift, x, self.gain)
-        return torch.addcmul(self.shift[chosen], x, self.gain[chosen])
+        return torch.addcmul(picked(self.shift, chosen), x, picked(self.gain, chosen))
 
 
 class Ensemble(nn.Module):
