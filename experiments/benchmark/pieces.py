@@ -20,8 +20,8 @@ from rlcore.simulation.compiled import draw
 from rlcore.simulation.noise import Stream, blocks, normals
 
 NORMALS, ACTIONS, OBSERVATIONS = 4, 6, 3
-STORED = 100_000
-"""Rows in the replay."""
+STORED, AT_ONCE = 100_000, 16
+"""Rows in the replay, and batches drawn at once where several are."""
 STEPS, DT, TRACE = 128, 0.05, 1.0
 """Of the advantages: steps, and seconds of a step and of the trace."""
 
@@ -93,7 +93,10 @@ def experience(rows: int) -> Transitions:
 
 
 def replaying(size: int, compiled: bool) -> dict[str, Work]:
-    """Rows drawn with replacement: ours, five tensors indexed, Stable-Baselines3's buffer, a list of tuples."""
+    """Rows drawn with replacement: ours, five tensors indexed, Stable-Baselines3's buffer, a list of tuples.
+
+    A source that draws more than once between two feeds draws several batches at once, as one may do by indexing too.
+    """
     import gymnasium
 
     data, buffer, generator = experience(STORED), ReplayBuffer(STORED), torch.Generator().manual_seed(0)
@@ -110,10 +113,19 @@ def replaying(size: int, compiled: bool) -> dict[str, Work]:
         buffer.sample(size, generator=generator)
         return size
 
+    def ours_at_once() -> int:
+        buffer.samples(AT_ONCE, size, generator=generator)
+        return AT_ONCE * size
+
     def five() -> int:
         index = torch.randint(STORED, (size,), generator=generator)
         _ = [x[index] for x in columns]
         return size
+
+    def five_at_once() -> int:
+        index = torch.randint(STORED, (AT_ONCE, size), generator=generator)
+        _ = [x[index].unbind(0) for x in columns]
+        return AT_ONCE * size
 
     def sb3() -> int:
         theirs.sample(size)
@@ -124,7 +136,9 @@ def replaying(size: int, compiled: bool) -> dict[str, Work]:
         _ = [torch.stack(x) for x in zip(*chosen, strict=True)]
         return size
 
-    return {"rlcore": ours, "five tensors": five, "sb3 ReplayBuffer": sb3, "list of tuples": listed}
+    found = {f"rlcore, {AT_ONCE} batches at once": ours_at_once, "rlcore": ours}
+    peers = {"five tensors": five, f"five tensors, {AT_ONCE} batches at once": five_at_once}
+    return found | peers | {"sb3 ReplayBuffer": sb3, "list of tuples": listed}
 
 
 def densities(size: int, compiled: bool) -> dict[str, Work]:

@@ -34,6 +34,13 @@ class TensorBatch:
         """Move to a device; `dtype` converts floating-point tensors only."""
         return self.map(lambda x: x.to(device=device, dtype=dtype if x.is_floating_point() else None))
 
+    @classmethod
+    def unchecked(cls, **values: Any) -> Self:
+        """Of all fields, in shapes that are known to be right."""
+        found = object.__new__(cls)
+        found.__dict__.update(values)
+        return found
+
     def replace(self, **changes: Any) -> Self:
         return replace(self, **changes)  # type: ignore[type-var]
 
@@ -77,9 +84,17 @@ class Transitions(TensorBatch):
             found = x.index_select(0, flat)
             return found if whole else found.view(*index.shape, *x.shape[1:])
 
-        found = object.__new__(Transitions)  # shapes that were right stay right: they are not looked at again
-        found.__dict__.update({name: _map(value, taken) for name, value in vars(self).items()})
-        return found
+        return self.unchecked(**{name: _map(value, taken) for name, value in vars(self).items()})
+
+    def unbind(self) -> list[Transitions]:
+        """[C, *] -> C batches [*]."""
+        names, extras = [name for name in vars(self) if name != "extras"], [*self.extras]
+        columns = [getattr(self, name).unbind(0) for name in names] + [x.unbind(0) for x in self.extras.values()]
+        k = len(names)
+        return [
+            self.unchecked(**dict(zip(names, one[:k], strict=True)), extras=dict(zip(extras, one[k:], strict=True)))
+            for one in zip(*columns, strict=True)
+        ]
 
 
 def side_by_side(parts: Sequence[Transitions], dim: int) -> Transitions:

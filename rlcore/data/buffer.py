@@ -18,6 +18,7 @@ class Replay(Protocol):
 
     def add(self, batch: Transitions) -> None: ...
     def sample(self, rows: int, *, generator: torch.Generator) -> Transitions: ...
+    def samples(self, count: int, rows: int, *, generator: torch.Generator) -> list[Transitions]: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any], /) -> None: ...
     def load_shares(self, states: Sequence[dict[str, Any]], /) -> None: ...
@@ -76,13 +77,20 @@ class ReplayBuffer:
 
     def sample(self, rows: int, *, generator: torch.Generator) -> Transitions:
         """`rows` rows [rows, ...], or [S, rows, ...] of each seed, uniformly with replacement."""
+        return self.draw((self.seeds, rows), generator)
+
+    def samples(self, count: int, rows: int, *, generator: torch.Generator) -> list[Transitions]:
+        """As many calls of `sample` by one of each operation; on a CPU they draw the same rows."""
+        return self.draw((count, self.seeds, rows), generator).unbind()
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Transitions:
+        """Rows [..., S, N], or [..., N] where there is one seed."""
         if self.rows is None or self.size == 0:
             raise ConfigError("the replay buffer is empty; gather experience before drawing from it")
-        index = torch.randint(
-            self.size // self.seeds, (self.seeds, rows), generator=generator, device=generator.device
-        ).to(self.device)
+        index = torch.randint(self.size // self.seeds, shape, generator=generator, device=generator.device)
+        index = index.to(self.device)
         if self.seeds == 1:
-            return self.rows.take(index[0])
+            return self.rows.take(index.squeeze(-2))
         return self.rows.take(index * self.seeds + torch.arange(self.seeds, device=self.device).unsqueeze(1))
 
     def state_dict(self) -> dict[str, Any]:

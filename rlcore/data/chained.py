@@ -125,6 +125,10 @@ class ChainedReplay:
             return self.rows(index[0])
         return self.rows(index * self.seeds + torch.arange(self.seeds, device=self.device).unsqueeze(1))
 
+    def samples(self, count: int, rows: int, *, generator: torch.Generator) -> list[Transitions]:
+        """As many calls of `sample`."""
+        return [self.sample(rows, generator=generator) for _ in range(count)]
+
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors."""

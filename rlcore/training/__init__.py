@@ -5,12 +5,12 @@ from rlcore.training.agent import Agent, Metrics
 from rlcore.training.closed_loop_source import ClosedLoopSource
 from rlcore.training.duels import DuelSource
 from rlcore.training.excited_source import ExcitedSource
+from rlcore.training.replay_source import ReplaySource
 from rlcore.training.sources import (
     BehaviourSource,
     CorrelatedSource,
     HeldSource,
     PathSource,
-    ReplaySource,
     RolloutSource,
     Source,
     StepSource,

@@ -13,11 +13,10 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from rlcore.data import Replay, Trajectory, Transitions
+from rlcore.data import Trajectory, Transitions
 from rlcore.data.batches import side_by_side
 from rlcore.errors import ConfigError
 from rlcore.parallel import world
-from rlcore.seeding import derive_seed
 from rlcore.simulation.correlated import NoiseFromState, WithCorrelatedNoise
 from rlcore.simulation.environment import Environment, EnvState
 from rlcore.simulation.noise import Stream, step_noise
@@ -233,65 +232,3 @@ class BehaviourSource(Source[Batch]):
     def load_shares(self, states: Sequence[Mapping[str, Any]]) -> None:
         super().load_state_dict(states[0])
         self.source.load_shares([state["source"] for state in states])
-
-
-class ReplaySource(Source[Transitions]):
-    """Rows drawn from a replay buffer, uniformly.
-
-    With a `feed`, every `draws_per_feed`-th call first adds the feed's newest batch to the buffer: the ratio of
-    updates to data is a number, not a loop. Of several processes each keeps what its own feed gathers, and draws its
-    share of the rows from that by a stream of its own.
-    """
-
-    def __init__(
-        self,
-        buffer: Replay,
-        rows: int,
-        *,
-        generator: torch.Generator,
-        feed: Source[Transitions] | None = None,
-        draws_per_feed: int = 1,
-    ) -> None:
-        if min(rows, draws_per_feed) < 1:
-            raise ConfigError(f"need rows >= 1 and draws_per_feed >= 1, got {rows} and {draws_per_feed}")
-        self.buffer, self.rows, self.generator = buffer, world().share(rows, "the rows of a replay batch"), generator
-        self.seed = generator.initial_seed()
-        if not world().alone:
-            self.apart("start")
-        self.feed, self.draws_per_feed, self.draws = feed, draws_per_feed, 0
-
-    def next(self, policy: Policy) -> Transitions:
-        if self.feed is not None and self.draws % self.draws_per_feed == 0:
-            self.buffer.add(self.feed.next(policy))
-            self.steps, self.simulated = self.feed.steps, self.feed.simulated
-        self.draws += 1
-        return self.buffer.sample(self.rows, generator=self.generator)
-
-    def apart(self, where: object) -> None:
-        """A stream that belongs to this process and to where the run is."""
-        here = world()
-        self.generator.manual_seed(derive_seed(self.seed, f"process {here.rank} of {here.size}, {where}"))
-
-    def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {
-            "buffer": self.buffer.state_dict(),
-            "generator": self.generator.get_state(),
-            "draws": self.draws,
-            "feed": {} if self.feed is None else self.feed.state_dict(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        self.buffer.load_state_dict(state["buffer"])
-        self.generator.set_state(state["generator"].cpu())
-        self.draws = int(state["draws"])
-        if self.feed is not None:
-            self.feed.load_state_dict(state["feed"])
-
-    def load_shares(self, states: Sequence[Mapping[str, Any]]) -> None:
-        super().load_state_dict(states[0])
-        self.buffer.load_shares([state["buffer"] for state in states])
-        self.draws = int(states[0]["draws"])
-        self.apart(f"draw {self.draws}")
-        if self.feed is not None:
-            self.feed.load_shares([state["feed"] for state in states])
