@@ -29,15 +29,15 @@ def without_machine_code() -> Iterator[None]:
 
     So an environment is checked in seconds: everything but the writing of the loops, which is inductor's own.
     """
-    from rlcore.simulation import columns
+    from rlcore.simulation import graphs
 
     def as_it_is(graph: torch.fx.GraphModule, given: Sequence[Any], **settings: Any) -> Callable[..., Any]:
         run: Callable[..., Any] = make_boxed_func(graph.forward)
         return run
 
     with (
-        patch.object(columns, "compile_fx_inner", as_it_is),
-        patch.object(compiled, "noise_blocks", blocks),
+        patch.object(graphs, "compile_fx_inner", as_it_is),
+        patch.object(compiled, "draw", blocks),
         patch.object(compiled, "GRAPHS", {}),
     ):
         yield

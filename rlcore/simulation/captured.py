@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlcore.simulation.compiled import by_columns, chunk_of, fresh_states, noise_blocks
+from rlcore.simulation.compiled import Chunks, Given, by_columns, draw, fresh_states
 from rlcore.simulation.environment import Environment, EnvState
 from rlcore.simulation.noise import Stream, words
 from rlcore.simulation.policy import Policy
@@ -71,34 +71,33 @@ class Captured:
         skip = (phase + first * width) % 4
         block = ((self.at + first) * width) // 4
         label = torch.full_like(self.at, int(stream))
-        drawn = noise_blocks(self.key, self.row, label, block, (skip + count * width + 3) // 4, self.env.dtype)
+        drawn = draw(self.key, self.row, label, block, (skip + count * width + 3) // 4, self.env.dtype)
         return drawn[skip : skip + count * width].view(count, width, -1).transpose(1, 2)
 
     def play(self, start: RolloutState) -> tuple[Tensor, Tensor]:
         """The rollout itself, as it is recorded."""
         env, spec = self.env, self.env.spec
-        graph, size, partial = chunk_of(self.step, env, self.policy, len(self.row), self.steps, self.width)
-        state, over = self.state, env.terminated(EnvState(*self.state)) if env.terminates else None
+        run = Chunks(self.step, env, self.policy, len(self.row), self.steps, self.width, self.out)
+        size, (t, x) = run.size, self.state
+        over = env.terminated(EnvState(t, x)) if env.terminates else None
         renews = restarts(self.step, env)
 
         def phase(width: int) -> int:
             return start.step * width % 4
 
         for k in range(0, self.steps, size):
-            count, fresh = min(size, self.steps - k), None
+            count = min(size, self.steps - k)
+            fresh_t = fresh_x = None
             if renews:
                 width = spec.initial_noise_dim
-                fresh = fresh_states(env, self.noise(Stream.INITIAL, k + 1, size, width, phase(width)))
-            drawn = [
-                self.noise(stream, k, size, width, phase(width)) if width or stream is Stream.PROCESS else None
+                fresh_t, fresh_x = fresh_states(env, self.noise(Stream.INITIAL, k + 1, size, width, phase(width)))
+            z, v = (
+                self.noise(stream, k, size, width, phase(width))
                 for stream, width in ((Stream.PROCESS, env.step_noise_dim), (Stream.ACTION, self.width))
-            ]
-            left = torch.full((), count, device=env.device) if partial else None
-            t, x, ended, record = graph(self.step, env, self.policy, state, over, *drawn, fresh, left)
-            for name, value in record.items():
-                self.out[name][k : k + count].copy_(value[:count])
-            state, over = (t, x), None if over is None else ended
-        return state
+            )
+            left = torch.full((), count, device=env.device) if run.partial else None
+            t, x, over = run(Given(t, x, over, z, v if self.width else None, fresh_t, fresh_x, left), k, count)
+        return t, x
 
 
 CAPTURED: dict[tuple[Any, ...], Captured] = {}

@@ -7,20 +7,17 @@ after the step and a fresh one. Graphs are kept for the life of the process, and
 
 from __future__ import annotations
 
-import sys
-import warnings
-from collections.abc import Callable
-from typing import Any
+import math
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any, NamedTuple
 
 import torch
-import torch._dynamo.exc
 from torch import Tensor
-from torch._dynamo.utils import counters
-from torch._inductor.exc import InductorError
 
-from rlcore.errors import ConfigError
-from rlcore.simulation.columns import WIDEST, compile_by_columns
+from rlcore.simulation.columns import WIDEST
 from rlcore.simulation.environment import Environment, EnvState
+from rlcore.simulation.graphs import Graph, Repeated
 from rlcore.simulation.modes import operations
 from rlcore.simulation.noise import Stream, Word, blocks
 from rlcore.simulation.policy import Policy
@@ -30,119 +27,86 @@ BODY = 8
 """Steps per graph at most: beyond that the compiler's time grows faster than the graph's speed."""
 OPERATIONS = 2400
 """Operations per graph at most, for the same reason; a step that has more is a graph of its own."""
-
-KEPT = 64
-"""Sets of numbers for which a graph is remembered; with one more all are forgotten."""
-
-
-class RecompileWarning(UserWarning):
-    """A graph that should have been made once was made again."""
+TOGETHER = 2048
+"""Up to so many paths a record of K steps is written as one tensor, copied once more: the cheaper call is worth it."""
+SIZES = 256
+"""Sizes of noise whose calls are remembered."""
 
 
-class CompileError(ConfigError):
-    """The compiler refuses a rollout: for what is in it, or because a part of the compiler is missing."""
+class Given(NamedTuple):
+    """What changes from one graph to the next, K steps each."""
+
+    t: Tensor  # [B] s
+    x: Tensor  # [B, n]
+    over: Tensor | None  # bool [B], whether a path has ended for ever; None where none can
+    process: Tensor  # [K, B, w]
+    action: Tensor | None  # [K, B, a]
+    fresh_t: Tensor | None  # [K, B], where a path that ends at a step begins anew
+    fresh_x: Tensor | None  # [K, B, n]
+    left: Tensor | None  # integer []; only so many steps move the state, the others are computed for nothing
 
 
-def chunk(
-    step: Step,
-    env: Environment,
-    policy: Policy,
-    state: tuple[Tensor, Tensor],
-    over: Tensor | None,
-    process: Tensor,
-    action: Tensor | None,
-    fresh: tuple[Tensor, Tensor] | None,
-    left: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Record]:
-    """K steps: process [K, B, w], action [K, B, a], fresh states [K, B], [K, B, n] -> t, x, over and records [K, ...].
+Reached = tuple[Tensor, Tensor, Tensor | None]
+"""t, x and over after a graph."""
+Targets = dict[str, list[Tensor]]
+"""Where the records of K steps go: their columns [B], or one tensor of all of them."""
 
-    With `left`, an integer [], only the first `left` steps move the state; the others are computed for nothing.
-    """
-    now = EnvState(*state)
-    ended = torch.zeros_like(now.t, dtype=torch.bool) if over is None else over
-    place, records = Place(now, env.observe(now), ended), []
-    for k in range(process.shape[0]):
-        reached, record = step(
-            env, policy, place, process[k], None if action is None else action[k], selecting(fresh, k)
-        )
-        records.append(record)
-        if left is not None:
-            go = left > k
+
+def chunk(step: Step, env: Environment, policy: Policy, given: Given, out: Targets) -> Reached:
+    """K steps of all paths; the records are written into `out`."""
+    now = EnvState(given.t, given.x)
+    ended = torch.zeros_like(now.t, dtype=torch.bool) if given.over is None else given.over
+    place = Place(now, env.observe(now), ended)
+    written: dict[str, list[Tensor]] = {}
+    for k in range(given.process.shape[0]):
+        noise = None if given.action is None else given.action[k]
+        reached, record = step(env, policy, place, given.process[k], noise, selecting(given, k))
+        for name, value in record.items():
+            written.setdefault(name, []).extend(value.unbind(1) if value.ndim == 2 and few(value) else (value,))
+        if given.left is not None:
+            go = given.left > k
             moved = (torch.where(go, new, old) for new, old in zip(reached.env, place.env, strict=True))
             reached = Place(EnvState(*moved), reached.obs, torch.where(go, reached.over, place.over))
         place = reached
-    return *place.env, place.over, {name: torch.stack([record[name] for record in records]) for name in records[0]}
+    for name, parts in written.items():
+        targets = out[name]
+        for target, part in zip(targets, parts if len(targets) == len(parts) else [torch.stack(parts)], strict=True):
+            target.copy_(part)
+    return *place.env, None if given.over is None else place.over
 
 
-def selecting(fresh: tuple[Tensor, Tensor] | None, k: int) -> Renew:
-    """Restart by selection."""
+def few(value: Tensor) -> bool:
+    """Whether a value [..., B, d] is kept column by column."""
+    return value.shape[-1] <= WIDEST
+
+
+def targets_of(out: Record, size: int) -> Iterator[Targets]:
+    """Results [T, B, d], [T, B] or [T] as what `chunk` writes to, `size` steps at a time while they last."""
+    steps, batch = out["reward"].shape
+    rows = {name: value.mT.view(-1, batch) if value.ndim == 3 and few(value) else value for name, value in out.items()}
+    each = {name: value.shape[0] // steps * size for name, value in rows.items()}
+    if batch <= TOGETHER:
+        for k in range(steps // size):
+            yield {name: [value[k * each[name] : (k + 1) * each[name]]] for name, value in rows.items()}
+        return
+    columns = {name: value.unbind() for name, value in rows.items()}
+    for k in range(steps // size):
+        yield {name: list(parts[k * each[name] : (k + 1) * each[name]]) for name, parts in columns.items()}
+
+
+def selecting(given: Given, k: int) -> Renew:
+    """Restart by selection; without fresh states nobody can have finished."""
 
     def renew(after: EnvState, finished: Tensor) -> EnvState:
-        assert fresh is not None
-        t, x = fresh[0][k], fresh[1][k]
+        if given.fresh_t is None or given.fresh_x is None:
+            return after
+        t, x = given.fresh_t[k], given.fresh_x[k]
         return EnvState(torch.where(finished, t, after.t), torch.where(finished.unsqueeze(1), x, after.x))
 
     return renew
 
 
-class Graph:
-    """One compiled chunk for one kind of environment, policy and batch."""
-
-    def __init__(self, name: str, rows: int) -> None:
-        self.name, self.rows, self.made = name, rows, 0
-        self.alike: list[int] = []
-        self.call = self.compiled()
-
-    def compiled(self) -> Callable[..., Any]:
-        """A new memory for what is compiled."""
-        found: Callable[..., Any] = torch.compile(  # type: ignore[call-overload]
-            chunk, backend=self.backend, fullgraph=True, dynamic=False, isolate_recompiles=True, recompile_limit=KEPT
-        )
-        return found
-
-    def backend(self, module: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
-        """What `torch.compile` calls when it has a new graph."""
-        if not self.made:
-            print(f"compiling {self.name}: once, 10 to 60 s; kept on disk for the next run", file=sys.stderr)
-        before = counters["inductor"]["fxgraph_cache_hit"]
-        code = compile_by_columns(module, inputs, self.rows, self.alike)
-        if self.made and counters["inductor"]["fxgraph_cache_hit"] > before:
-            return code  # other numbers in the same code
-        self.made += 1
-        if self.made > 1:
-            warnings.warn(
-                f"{self.name} is compiled again ({self.made} graphs): a number or a function inside the environment or "
-                "the policy changed; keep what varies in tensors",
-                RecompileWarning,
-                stacklevel=2,
-            )
-        return code
-
-    def __call__(self, *args: Any) -> tuple[Tensor, Tensor, Tensor, Record]:
-        """`chunk`; what the compiler refuses becomes a message."""
-        try:
-            try:
-                t, x, over, record = self.call(*args)
-            except torch._dynamo.exc.FailOnRecompileLimitHit:  # as many numbers as it keeps: forget them
-                self.call = self.compiled()
-                t, x, over, record = self.call(*args)
-        except (torch._dynamo.exc.TorchDynamoException, InductorError) as error:
-            raise CompileError(
-                f"{self.name} cannot be compiled: {reason(error)}; write it with tensor operations, or use mode 'eager'"
-            ) from error
-        return t, x, over, record
-
-
 GRAPHS: dict[tuple[Any, ...], Graph] = {}
-
-
-def reason(error: Exception) -> str:
-    """What the compiler could not do, in one line, with the user's line."""
-    cause = getattr(error, "inner_exception", error)
-    text = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
-    stack = getattr(error, "real_stack", None) or []
-    place = f" at {stack[-1].filename}:{stack[-1].lineno}: {(stack[-1].line or '').strip()}" if stack else ""
-    return f"{text}{place}"
 
 
 def body(steps: int, most: int = BODY) -> tuple[int, bool]:
@@ -153,15 +117,23 @@ def body(steps: int, most: int = BODY) -> tuple[int, bool]:
     return (steps, False) if steps < most else (most, True)
 
 
-noise_blocks = torch.compile(blocks, fullgraph=True, dynamic=True)
+NOISE = Graph(lambda *args: [blocks(*args)], "the noise", None)
+DRAWN: dict[tuple[Any, ...], Repeated] = {}
+"""Calls of the noise by their sizes."""
 
 
 def draw(
     key: tuple[Word, Word], row: Tensor, stream: Word, first: Word, count: int, dtype: torch.dtype
 ) -> Tensor:  # -> [4 count, B]
     """`noise.blocks`, compiled for all sizes, streams and seeds at once."""
-    low, high, label, block = (torch.tensor(int(word), device=row.device) for word in (*key, stream, first))
-    return noise_blocks((low, high), row, label, block, count, dtype)
+    low, high, label, block = (torch.as_tensor(word, device=row.device) for word in (*key, stream, first))
+    sizes = (len(row), row.stride(), row.device, count, dtype)
+    if sizes not in DRAWN:
+        if len(DRAWN) == SIZES:
+            DRAWN.clear()
+        DRAWN[sizes] = Repeated(NOISE)
+    (drawn,) = DRAWN[sizes]((low, high, row, label, block), ((low, high), row, label, block, count, dtype))
+    return drawn  # type: ignore[no-any-return]
 
 
 def by_columns(x: Tensor) -> Tensor:
@@ -177,17 +149,49 @@ def fresh_states(env: Environment, noise: Tensor) -> tuple[Tensor, Tensor]:
     return t.view(noise.shape[:2]), by_columns(x.view(*noise.shape[:2], -1))
 
 
-def chunk_of(
-    step: Step, env: Environment, policy: Policy, batch: int, steps: int, action_width: int
-) -> tuple[Graph, int, bool]:
-    """The graph for a rollout, its number of steps, and whether the last chunk has to stop on the way."""
-    size, partial = body(steps, min(BODY, max(1, OPERATIONS // operations(env))))
-    name = f"the rollout of {type(env).__name__} with {type(policy).__name__} ({batch} paths, {size} steps)"
-    kinds = (step, type(env), type(policy), env.spec.name, env.dtype, env.device, batch, size, partial)
-    key = (*kinds, action_width, env.step_noise_dim)
-    if key not in GRAPHS:
-        GRAPHS[key] = Graph(name, batch)
-    return GRAPHS[key], size, partial
+class Chunks:
+    """The graphs of one rollout of `steps` steps: where a path may begin anew, and a cheaper one where none can."""
+
+    def __init__(
+        self, step: Step, env: Environment, policy: Policy, batch: int, steps: int, action_width: int, out: Record
+    ) -> None:
+        self.size, self.partial = body(steps, min(BODY, max(1, OPERATIONS // operations(env))))
+        self.fixed, self.batch, self.out = (step, env, policy), batch, out
+        of = f"{type(env).__name__} with {type(policy).__name__}"
+        self.name = f"the rollout of {of} ({batch} paths, {self.size} steps"
+        kinds = (step, type(env), type(policy), env.spec.name, env.dtype, env.device, batch, self.size, self.partial)
+        self.key = (*kinds, action_width, env.step_noise_dim)
+        self.runs: dict[tuple[Any, ...], Repeated] = {}
+        self.targets = targets_of(out, self.size)
+
+    def __call__(self, given: Given, first: int, count: int) -> Reached:
+        """Steps first, first + 1, ... of the rollout, `count` of them, into the result."""
+        if count == self.size:
+            return self.run(given, next(self.targets))
+        spare = {name: spare_of(value, self.size) for name, value in self.out.items()}
+        reached = self.run(given, next(targets_of(spare, self.size)))
+        for name, value in spare.items():
+            self.out[name][first:].copy_(value[:count])
+        return reached
+
+    def run(self, given: Given, out: Targets) -> Reached:
+        """One graph. It is looked at again where the strides of what it is given are others."""
+        renewing = given.fresh_t is not None
+        kind = (renewing, *(value.stride() for value in given if value is not None))
+        if kind not in self.runs:
+            key = (*self.key, renewing)
+            if key not in GRAPHS:
+                GRAPHS[key] = Graph(chunk, self.name + (", restarts)" if renewing else ")"), self.batch)
+            self.runs[kind] = Repeated(GRAPHS[key])
+        slots = (*given, *chain.from_iterable(out.values()))
+        t, x, over = self.runs[kind](slots, (*self.fixed, given, out))
+        return t, x, over
+
+
+def spare_of(value: Tensor, size: int) -> Tensor:
+    """Room for `size` steps of a result, each where it would stand in the result."""
+    shape = (size, *value.shape[1:])
+    return torch.empty_strided(shape, value.stride(), dtype=value.dtype, device=value.device)
 
 
 @torch.no_grad()
@@ -195,20 +199,19 @@ def run_compiled(
     step: Step, env: Environment, policy: Policy, start: RolloutState, steps: int, action_width: int, out: Record
 ) -> EnvState:
     """`steps` steps by graphs; what is kept goes into `out`, [K, ...] each -> the last state."""
-    graph, size, partial = chunk_of(step, env, policy, start.batch, steps, action_width)
-    state, over = (start.env.t.clone(), by_columns(start.env.x)), env.terminated(start.env) if env.terminates else None
-    fresh = Fresh(step, env, start, size)
+    run = Chunks(step, env, policy, start.batch, steps, action_width, out)
+    size, fresh = run.size, Fresh(step, env, start, run.size)
+    t, x = start.env.t.clone(), by_columns(start.env.x)
+    over = env.terminated(start.env) if env.terminates else None
     for first, process, action in noise_spans(env, action_width, start, steps, size, draw):
         for k in range(0, len(process), size):
             count = min(size, len(process) - k)
             z = padded(process[k : k + size], size)
             v = padded(action[k : k + size], size) if action_width else None
-            left = torch.tensor(count, device=env.device) if partial else None
-            t, x, ended, record = graph(step, env, policy, state, over, z, v, fresh.states(first + k, state[0]), left)
-            for field, value in record.items():
-                out[field][first + k : first + k + count].copy_(value[:count])
-            state, over = (t, x), None if over is None else ended
-    return EnvState(*state)
+            left = torch.tensor(count, device=env.device) if run.partial else None
+            fresh_t, fresh_x = fresh.states(first + k, t)
+            t, x, over = run(Given(t, x, over, z, v, fresh_t, fresh_x, left), first + k, count)
+    return EnvState(t, x)
 
 
 def padded(noise: Tensor, size: int) -> Tensor:
@@ -222,21 +225,23 @@ def padded(noise: Tensor, size: int) -> Tensor:
 
 
 class Fresh:
-    """Fresh initial states for every step of a graph. They are drawn only where a path may finish."""
+    """Fresh initial states for every step of a graph, where a path may finish in it."""
 
     def __init__(self, step: Step, env: Environment, start: RolloutState, size: int) -> None:
         self.env, self.start, self.size = env, start, size
         self.needed = restarts(step, env)
-        self.last: tuple[Tensor, Tensor] | None = None
+        self.calm = -1
+        """Until this step, exclusive, no path can finish."""
 
-    def states(self, first: int, t: Tensor) -> tuple[Tensor, Tensor] | None:
-        """[K, B] s and [K, B, n]; old ones where nobody will look at them."""
-        if not self.needed:
-            return None
+    def states(self, first: int, t: Tensor) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """[K, B] s and [K, B, n] for the steps from `first` on; None where no path can finish."""
+        if not self.needed or first + self.size <= self.calm:
+            return None, None
         spec = self.env.spec
-        soon = self.env.terminates or bool(t.max() > spec.horizon - (self.size + 0.5) * spec.dt)
-        if soon or self.last is None:
-            width = spec.initial_noise_dim
-            noise = noise_of(self.env, width, Stream.INITIAL, self.start, first + 1, self.size, draw)
-            self.last = fresh_states(self.env, noise)
-        return self.last
+        if not self.env.terminates:
+            left = math.floor((spec.horizon - float(t.max())) / spec.dt - 0.5)  # steps that end before the horizon
+            self.calm = first + left
+            if self.size <= left:
+                return None, None
+        noise = noise_of(self.env, spec.initial_noise_dim, Stream.INITIAL, self.start, first + 1, self.size, draw)
+        return fresh_states(self.env, noise)

@@ -21,6 +21,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rlcore.errors import ConfigError
+from rlcore.simulation import results
 from rlcore.simulation.environment import Environment, EnvState
 from rlcore.simulation.policy import Policy
 from rlcore.simulation.stepping import Step, run_eager
@@ -99,7 +100,7 @@ def run_or_fall_back(
     run: Callable[..., EnvState], step: Step, env: Environment, policy: Policy, *rest: Any
 ) -> EnvState:
     """The rollout by `run`; by the eager loop where the compiler refuses it."""
-    from rlcore.simulation.compiled import CompileError
+    from rlcore.simulation.graphs import CompileError
 
     kind = (type(env), type(policy))
     if kind not in REFUSED:
@@ -112,7 +113,7 @@ def run_or_fall_back(
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be had on a device; a large number where nobody knows."""
+    """Bytes that can still be had on a device, idle results included; a large number where nobody knows."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         reserved: Any = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -120,7 +121,7 @@ def free_memory(device: torch.device) -> int:
     try:
         with open("/proc/meminfo") as lines:
             (line,) = (line for line in lines if line.startswith("MemAvailable"))
-        return min([int(line.split()[1]) * 1024, *free_in_group()])
+        return min([int(line.split()[1]) * 1024, *free_in_group()]) + results.idle()
     except (OSError, ValueError):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 

@@ -7,8 +7,6 @@ same whatever the batch it runs in and however the steps are split over calls. T
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -17,7 +15,11 @@ from rlcore.errors import ConfigError
 from rlcore.simulation.environment import Environment
 from rlcore.simulation.modes import Mode, check_memory, choose, runner
 from rlcore.simulation.policy import Policy
+from rlcore.simulation.results import empty
 from rlcore.simulation.stepping import Record, RolloutState, absorbing, begin, restarting
+
+APART = 16
+"""Numbers between the columns of a batch of a multiple of 1024 paths, which would else meet in one set of the cache."""
 
 __all__ = ["Mode", "RolloutState", "begin", "rollout", "rollout_with_reset"]
 
@@ -45,7 +47,7 @@ def rollout(
     t = torch.empty(steps + 1, dtype=torch.float64, device=env.device)
     obs = storage(env, mode, steps + 1, batch, spec.observation_dim)
     action = storage(env, mode, steps, batch, spec.action_dim)
-    reward = torch.empty(steps, batch, dtype=env.dtype, device=env.device)
+    reward = empty((steps, batch), env.dtype, env.device)
     terminated = torch.zeros(steps, batch, dtype=torch.bool, device=env.device)
     t[0], obs[0] = state.t[0], env.observe(state)
     out = {"t": t[1:], "obs": obs[1:], "action": action, "reward": reward, "terminated": terminated}
@@ -72,23 +74,22 @@ def rollout_with_reset(
     at the start of the step, and `extras["true_reward"]` is there if the environment has a true reward.
     """
     spec, batch, shape = env.spec, start.batch, (steps, start.batch)
-    floats = 2 * spec.observation_dim + spec.action_dim + 4 + env.has_true_reward
+    floats = 2 * spec.observation_dim + spec.action_dim + 2 + env.terminates + env.has_true_reward
     asked, mode = mode, check(env, start, steps, mode, floats, 2)
     obs, next_obs = (storage(env, mode, steps, batch, spec.observation_dim) for _ in range(2))
     action = storage(env, mode, steps, batch, spec.action_dim)
-    new: dict[str, Any] = {"dtype": env.dtype, "device": env.device}
-    reward, since = (torch.empty(shape, **new) for _ in range(2))
+    reward, since = (empty(shape, env.dtype, env.device) for _ in range(2))
     terminated, last = (torch.zeros(shape, dtype=torch.bool, device=env.device) for _ in range(2))
     out: Record = {"obs": obs, "action": action, "reward": reward, "next_obs": next_obs}
     out |= {"terminated": terminated, "last": last, "since": since}
     extras = {"last": last, "t": since}
     if env.has_true_reward:
-        out["true_reward"] = extras["true_reward"] = torch.empty(shape, **new)
+        out["true_reward"] = extras["true_reward"] = empty(shape, env.dtype, env.device)
     width = 0 if deterministic else policy.noise_dim
     end = runner(mode, may_fall_back=asked == "auto")(restarting, env, policy, start, steps, width, out)
-    dt = torch.full_like(reward, spec.dt)
+    dt = reward.new_full((1, 1), spec.dt).expand(shape)  # one number in memory
     discount = torch.exp(-spec.discount_rate * dt[:1, :1])
-    discount = (discount * ~terminated) if env.terminates else discount.expand(shape).contiguous()
+    discount = torch.where(terminated, 0.0, discount) if env.terminates else discount.expand(shape)
     batch_of_steps = Transitions(obs, action, reward, discount, next_obs, dt, extras)
     return batch_of_steps, start._replace(env=end, step=start.step + steps)
 
@@ -104,7 +105,7 @@ def check(env: Environment, start: RolloutState, steps: int, mode: Mode, floats:
 
 def storage(env: Environment, mode: Mode, steps: int, batch: int, width: int) -> Tensor:
     """Room for [K, B, width]. Compiled modes keep each component together in memory, as their registers do."""
-    new: dict[str, Any] = {"dtype": env.dtype, "device": env.device}
     if mode == "eager":
-        return torch.empty(steps, batch, width, **new)
-    return torch.empty(steps, width, batch, **new).transpose(1, 2)
+        return empty((steps, batch, width), env.dtype, env.device)
+    apart = batch + (APART if batch % 1024 == 0 else 0)
+    return empty((steps, width, apart), env.dtype, env.device)[..., :batch].transpose(1, 2)

@@ -14,8 +14,9 @@ from rlcore.envs import CATALOG, make
 from rlcore.envs.control.stopped_brownian import StoppedBrownian, StoppedBrownianConfig
 from rlcore.errors import ConfigError
 from rlcore.experiments.acceptance.modes import gap, gap_from, without_machine_code
-from rlcore.simulation import EnvState, GaussianFeedback, begin, compiled, modes, rollout, rollout_with_reset
-from rlcore.simulation.compiled import GRAPHS, Graph, RecompileWarning
+from rlcore.simulation import EnvState, GaussianFeedback, begin, graphs, modes, rollout, rollout_with_reset
+from rlcore.simulation.compiled import GRAPHS
+from rlcore.simulation.graphs import Graph, RecompileWarning
 
 FEW = ("rlcore/MatrixLqr-v0", "rlcore/PreferenceSequences-v0", "rlcore/ScalarLqr-v0", "rlcore/StoppedBrownian-v0")
 EVERY = [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in sorted(CATALOG)]
@@ -84,7 +85,7 @@ def test_auto_serves_by_the_eager_loop_what_cannot_be_compiled(
 
 def test_more_numbers_than_a_graph_remembers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every value of a config is traced anew; a sweep must not end where the compiler's memory does."""
-    monkeypatch.setattr(compiled, "KEPT", 2)
+    monkeypatch.setattr(graphs, "KEPT", 2)
     with without_machine_code(), warnings.catch_warnings():
         warnings.simplefilter("ignore", RecompileWarning)
         for sigma in (0.1, 0.2, 0.3, 0.4, 0.5):

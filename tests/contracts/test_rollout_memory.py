@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from rlcore.envs import make
 from rlcore.errors import ConfigError
-from rlcore.simulation import UniformPolicy, begin, modes, rollout, rollout_with_reset
+from rlcore.simulation import UniformPolicy, begin, modes, results, rollout, rollout_with_reset
 
 PATHS, STEPS = 4096, 4096
 MEASURE = """
@@ -54,7 +55,7 @@ def test_the_peak_is_the_result_and_a_constant(loop: str, mode: str) -> None:
     assert 0.9 * result < peak < 1.06 * result + 3e7, f"{peak / 1e6:.0f} MB for a result of {result / 1e6:.0f} MB"
 
 
-@pytest.mark.parametrize(("loop", "floats", "flags"), [(rollout, 0, 1), (rollout_with_reset, 3, 2)])
+@pytest.mark.parametrize(("loop", "floats", "flags"), [(rollout, 0, 1), (rollout_with_reset, 1, 2)])
 @pytest.mark.parametrize("mode", ["eager", "compiled"])
 def test_the_largest_batch_that_fits_is_the_one_that_is_named(
     loop: Callable[..., object], floats: int, flags: int, mode: modes.Mode, monkeypatch: pytest.MonkeyPatch
@@ -82,6 +83,7 @@ def test_a_recorded_graph_needs_twice_the_room(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(modes, "GROUP", str(tmp_path))
+    monkeypatch.setattr(results, "BLOCKS", [])
     assert modes.free_in_group() == []
     for name, text in (("max", "1000000"), ("current", "700000"), ("stat", "anon 600000\ninactive_file 50000\n")):
         (tmp_path / f"memory.{name}").write_text(text)
@@ -89,3 +91,31 @@ def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.Mon
     assert modes.free_memory(make("rlcore/ScalarLqr-v0").device) == 350000
     (tmp_path / "memory.max").write_text("max\n")
     assert modes.free_in_group() == []
+
+
+def test_idle_results_are_free_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody holds serves the next result of its size, and is given back before one of another size."""
+    monkeypatch.setattr(results, "BLOCKS", [])
+    monkeypatch.setattr(modes, "GROUP", str(tmp_path))
+    for name, text in (("max", "1000000"), ("current", "1000000"), ("stat", "inactive_file 0\n")):
+        (tmp_path / f"memory.{name}").write_text(text)
+    cpu, shape = torch.device("cpu"), (results.PAGE, 3)
+    first = results.empty(shape, torch.bool, cpu)
+    assert modes.free_memory(cpu) == results.idle() == 0
+    view, where = first[1:], first.data_ptr()
+    del first
+    assert results.idle() == 0, "a view still holds it"
+    del view
+    assert modes.free_memory(cpu) == results.idle() == 3 * results.PAGE
+    again = results.empty(shape, torch.bool, cpu)
+    assert again.data_ptr() == where
+    assert results.idle() == 0
+    del again
+    other = results.empty((results.PAGE, 2), torch.bool, cpu)
+    assert results.idle() == 0, "another size gives it back"
+    assert len(results.BLOCKS) == 1
+    monkeypatch.setattr(results, "KEPT", 0)
+    large = results.empty((results.PAGE,), torch.float64, cpu)
+    del large
+    assert len(results.BLOCKS) == 1, "what is beyond goes with its tensors"
+    assert other.shape == (results.PAGE, 2)

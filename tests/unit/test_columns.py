@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rlcore.experiments.acceptance.modes import without_machine_code
-from rlcore.simulation.columns import compile_by_columns
+from rlcore.simulation.graphs import compile_by_columns
 
 ROWS = 6
 X = torch.linspace(-2.0, 2.0, ROWS * 4, dtype=torch.float64).reshape(4, ROWS).T.contiguous()
@@ -41,7 +41,7 @@ FOLDS: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", FOLDS)
 def test_a_fold_is_the_same(name: str) -> None:
     def backend(module: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
-        return compile_by_columns(module, inputs, ROWS, [])
+        return compile_by_columns(module, inputs, ROWS, [], lambda seen: None)
 
     with without_machine_code():
         found = torch.compile(FOLDS[name], backend=backend, fullgraph=True, dynamic=False)(X)  # type: ignore[call-overload]

@@ -13,6 +13,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from rlcore.envs import make
 from rlcore.errors import ConfigError
+from rlcore.experiments.acceptance.modes import without_machine_code
 from rlcore.simulation import (
     ControlledDiffusion,
     ControlSpec,
@@ -21,12 +22,14 @@ from rlcore.simulation import (
     Feedback,
     GaussianFeedback,
     begin,
+    compiled,
     rollout,
     rollout_with_reset,
 )
 from rlcore.simulation import modes as modes_module
 from rlcore.simulation.columns import ByColumns
-from rlcore.simulation.compiled import GRAPHS, RecompileWarning, body, draw
+from rlcore.simulation.compiled import GRAPHS, TOGETHER, body, draw, targets_of
+from rlcore.simulation.graphs import Graph, RecompileWarning, Repeated
 from rlcore.simulation.noise import Stream, normals
 
 LOOPS = {"whole paths": rollout, "with reset": rollout_with_reset}
@@ -161,7 +164,7 @@ def test_an_environment_that_cannot_be_compiled_is_named_with_its_line() -> None
 def test_what_does_not_fit_is_said_before_it_is_allocated(monkeypatch: pytest.MonkeyPatch) -> None:
     env = Barrier()
     monkeypatch.setattr(modes_module, "free_memory", lambda device: 1 << 30)
-    with pytest.raises(ConfigError, match=r"keeps 41\.4 GiB, but 1\.0 GiB are free.*at most 24 paths fit"):
+    with pytest.raises(ConfigError, match=r"keeps 36\.9 GiB, but 1\.0 GiB are free.*at most 27 paths fit"):
         rollout_with_reset(env, POLICY, begin(env, 1000, seed=0), 600_000)
 
 
@@ -225,6 +228,50 @@ def test_another_function_inside_the_policy_is_seen_and_said() -> None:
     with pytest.warns(RecompileWarning, match="keep what varies in tensors"):
         found, _ = rollout(env, other, start, 8, mode="compiled")
     same(found, rollout(env, other, start, 8)[0], PATH)
+
+
+def test_a_graph_is_called_again_without_a_look_at_what_stands_still() -> None:
+    def moved(x: Tensor, still: Tensor, target: Tensor) -> tuple[Tensor, Tensor, None]:
+        target.copy_(0.5 * x + still)
+        return 2.0 * x, x, None
+
+    graph = Graph(moved, "a sum", 4)
+    repeated, still = Repeated(graph), torch.ones(4)
+    with without_machine_code():
+        for k in range(3):
+            x, target = torch.full((4,), float(k)), torch.zeros(4)
+            twice, given, nothing = repeated((x, target), (x, still, target))
+            assert torch.equal(twice, 2.0 * x)
+            assert torch.equal(target, 0.5 * x + 1.0)
+            assert given is x
+            assert nothing is None
+    assert repeated.code is not None, "the graph's own code must be called"
+    assert graph.made == 1
+
+
+@pytest.mark.parametrize("batch", [4, TOGETHER + 1])
+def test_targets_are_the_result_itself(batch: int) -> None:
+    out = {"t": torch.zeros(4), "obs": torch.zeros(4, 3, batch).mT, "reward": torch.zeros(4, batch)}
+    for targets in targets_of(out, 2):
+        for part in (target for parts in targets.values() for target in parts):
+            part.add_(1.0)
+    assert all(bool((value == 1.0).all()) for value in out.values())
+
+
+@pytest.mark.parametrize(("loop", "batch"), [("with reset", 1024), ("whole paths", 3072)])
+def test_columns_that_lie_apart_hold_the_numbers_of_eager(
+    loop: str, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chunk that stops on the way writes first into room of its own, which must lie as the result does."""
+    monkeypatch.setattr(compiled, "BODY", 4)
+    env, steps = Barrier(horizon=math.inf if loop == "whole paths" else 0.25), 5
+    start = begin(env, batch, seed=3)
+    with without_machine_code():
+        found, last = LOOPS[loop](env, POLICY, start, steps, mode="compiled")
+    assert found.action.stride(0) > batch
+    expected, end = LOOPS[loop](env, POLICY, start, steps)
+    same(found, expected, PATH if loop == "whole paths" else ROWS)
+    same(last.env, end.env, ("t", "x"))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
