@@ -106,6 +106,7 @@ class DeepActorCritic(Agent[Transitions]):
         if "node_obs" not in batch.extras:
             raise ShapeError("the rows must be windows, with node_obs in their extras; put a WindowSource before them")
         config = self.config
+        batch = batch.to(dtype=next(self.value.parameters()).dtype)  # a replay keeps float32; networks may be float64
         with torch.no_grad():
             cloud = self._actor.cloud(batch.obs)
             running = node_integral(batch, self.q_rate(batch.extras["node_obs"], batch.extras["node_action"]))
