@@ -36,13 +36,13 @@ Cell = tuple[float, float]  # true and proxy return of an episode
 class Config:
     """Settings of the experiment."""
 
-    temperatures: tuple[float, ...] = (0.25, 0.15)
+    temperatures: tuple[float, ...] = (0.5, 0.25, 0.15, 0.1)
     """tau of the references 0.9 softmax(Q*_true / tau) + 0.1 uniform; 0 stands for uniform actions."""
     kl: tuple[float, ...] = (0.06, 0.1)
     """lambda of KL on occupancies, of which the best true return is told [reward]."""
     ad_kl: tuple[float, ...] = (2.0, 5.0)
     """lambda of KL on actions, likewise."""
-    shares: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0)
+    shares: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 1.0, 1.5, 3.0)
     """Multiples of lambda* for the figure."""
     steps: int = 100
     """Length of an episode."""
@@ -60,7 +60,7 @@ PRESETS = {
         temperatures=(0.0, 0.5, 0.25, 0.15, 0.1),
         kl=(0.03, 0.06, 0.1, 0.15, 0.3),
         ad_kl=(0.3, 1.0, 2.0, 5.0),
-        shares=(0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+        shares=(0.03, 0.1, 0.3, 0.5, 0.7, 1.0, 1.5, 3.0, 10.0),
         learned=(Arm(), Arm("maxmin"), Arm("kl", 0.1), Arm("ad_kl", 2.0)),
     ),
 }
@@ -131,7 +131,7 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
     if figure is not None:
         title, subtitle = "True return of the optimum", "sqrt(chi²) in the tomato garden, exactly, by reference"
         best = model.problem.episode(model.problem.best(model.true), model.true, steps=config.steps)[0]
-        chart = Chart(title, subtitle, "lambda / lambda*", "return", curves, log_y=False, known=best)
+        chart = Chart(title, subtitle, "strength in units of lambda*", "return", curves, log_y=False, known=best)
         plot_charts([chart], figure)
         write_table(result, figure.with_name("table.csv"))
     return recorder.finish(result)

@@ -19,7 +19,16 @@ from rlcore.simulation import Policy
 from rlcore.simulation.environment import EnvState
 from rlcore.training.recorder import SILENT, Recorder
 
-LEARNER = PpoConfig(trace_time=20.0, minibatch=512, epochs=5, rate=3e-4, entropy=0.01, target_kl=0.02)
+LEARNER = PpoConfig(  # without entropy in the end: an early raise is a slip that exploration makes
+    trace_time=20.0,
+    minibatch=512,
+    epochs=5,
+    rate=3e-4,
+    entropy=0.01,
+    entropy_final=0.0,
+    anneal_steps=40_000,
+    target_kl=0.02,
+)
 PUBLISHED = replace(LEARNER, entropy=0.1, entropy_final=0.01, anneal_steps=500_000)
 Base = Literal["cautious", "pool", "published"]
 
@@ -47,9 +56,12 @@ class Config:
 
 
 PRESETS = {
-    "quick": Config(effort=Effort(iterations=24, cloning_steps=1000, base_paths=40, evaluations=4)),
+    "quick": Config(
+        effort=Effort(iterations=24, cloning_steps=1000, base_paths=40, evaluations=4, evaluation_paths=128)
+    ),
     "paper": Config(
-        effort=Effort(paths=128, steps=96, iterations=250, base_paths=160, cloning_steps=3000, evaluation_paths=128)
+        effort=Effort(paths=128, steps=96, iterations=250, base_paths=160, cloning_steps=3000, evaluation_paths=128),
+        learner=replace(LEARNER, anneal_steps=2_500_000),
     ),
     "published": Config(
         base="published",
