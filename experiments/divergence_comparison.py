@@ -38,9 +38,9 @@ class Config:
 
     temperatures: tuple[float, ...] = (0.5, 0.25, 0.15, 0.1)
     """tau of the references 0.9 softmax(Q*_true / tau) + 0.1 uniform; 0 stands for uniform actions."""
-    kl: tuple[float, ...] = (0.06, 0.1)
+    kl: tuple[float, ...] = (0.03, 0.06, 0.1, 0.15, 0.3)
     """lambda of KL on occupancies, of which the best true return is told [reward]."""
-    ad_kl: tuple[float, ...] = (2.0, 5.0)
+    ad_kl: tuple[float, ...] = (0.3, 1.0, 2.0, 5.0)
     """lambda of KL on actions, likewise."""
     shares: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 1.0, 1.5, 3.0)
     """Multiples of lambda* for the figure."""
@@ -58,8 +58,8 @@ PRESETS = {
     "quick": Config(),
     "paper": Config(
         temperatures=(0.0, 0.5, 0.25, 0.15, 0.1),
-        kl=(0.03, 0.06, 0.1, 0.15, 0.3),
-        ad_kl=(0.3, 1.0, 2.0, 5.0),
+        kl=(0.03, 0.06, 0.08, 0.1, 0.12, 0.15, 0.3, 1.0),
+        ad_kl=(0.3, 1.0, 2.0, 3.0, 5.0, 10.0),
         shares=(0.03, 0.1, 0.3, 0.5, 0.7, 1.0, 1.5, 3.0, 10.0),
         learned=(Arm(), Arm("maxmin"), Arm("kl", 0.1), Arm("ad_kl", 2.0)),
     ),
