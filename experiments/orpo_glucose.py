@@ -31,7 +31,7 @@ class Config:
     """How much is gathered and learned."""
     learner: PpoConfig = LEARNER
     """PPO; times in minutes."""
-    ratio: RatioConfig = field(default_factory=lambda: RatioConfig(steps=48))
+    ratio: RatioConfig = field(default_factory=RatioConfig)
     """How occupancies are compared."""
 
 

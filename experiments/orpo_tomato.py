@@ -39,7 +39,7 @@ LEARNER = PpoConfig(
     entropy_final=0.01,
     anneal_steps=200_000,
 )
-RATIO = RatioConfig(layers=Layers((64, 64), activation="tanh", output_gain=0.1), steps=48)
+RATIO = RatioConfig(layers=Layers((64, 64), activation="tanh", output_gain=0.1), rate=3e-3)
 
 
 @dataclass(frozen=True)

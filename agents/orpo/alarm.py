@@ -20,7 +20,7 @@ MESSAGES = {
     "div/unsupported_frac": "the reference never visits {unsupported:.0%} of what the policy visits: their ratio is "
     "unbounded there and the estimate is a floor; take a wider reference or a stronger lambda",
     "disc/calibration": "the ratio does not calibrate: E_mu0[L] is off by {calibration:.2f}, so nothing is certified; "
-    "raise ratio.rounds or the episodes of the reference, unless the policy has left them, which this says too",
+    "gather more episodes of the reference, unless the policy has left them, which this says too",
 }
 LIMITS = {"div/unsupported_frac": 0.01, "disc/calibration": BELIEVED}
 

@@ -2,35 +2,42 @@
 
 | loss       | minimises                                        | its optimum     |
 |------------|--------------------------------------------------|-----------------|
-| classifier | E_mu softplus(-d) + E_mu0 softplus(d)            | d = log L       |
+| classifier | E_mu softplus(b - d) + k E_mu0 softplus(d - b)   | d = log L       |
 | nwj        | E_mu0 e^d - E_mu d                               | d = log L       |
 | kliep      | log E_mu0 e^d - E_mu d                           | d = log L + any |
 
+The classifier is told that there are k rows of mu0 for each of mu, b = log k; k = 1 is the balanced one.
+
 Each run has one network per fold. What a network says of a row is used only where the row is of another fold, and its
-exponential is divided by its mean over reference rows of that fold, so that E_mu0[L] = 1.
+exponential is divided by its mean over reference rows of that fold, so that E_mu0[L] = 1. Its loss is watched there
+too: it begins with what it knew of the batch before, and learns until that loss is flat.
 Source: Nguyen, Wainwright and Jordan, IEEE Trans. Inf. Theory 56 (2010); Sugiyama et al., AISM 60 (2008), for KLIEP.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import softplus
 
+from rlcore.agents.orpo.held_out import Flatness, Rows, systematic
 from rlcore.checks import check_integer, check_positive
 from rlcore.errors import ConfigError
 from rlcore.nn.ensemble import Ensemble, Layers
-from rlcore.nn.flat_adam import FlatAdam, Pace
+from rlcore.nn.flat_adam import Bound, Descent, FlatAdam, Pace
 from rlcore.nn.random_stream import RandomStream
 from rlcore.parallel import world
 
 RatioLoss = Literal["classifier", "nwj", "kliep"]
-CHECKED = 4096
-"""Reference rows on which a fold is calibrated."""
+CHECKED, CALIBRATED = 4096, 16384
+"""Rows of each kind on which a fold is watched; rows of the reference on which it is calibrated at the end, so that
+E_mu0[L] has a standard error of C / 128."""
 LARGEST_INVERSE, LARGEST_CONTROL = 10.0, 0.1
 
 
@@ -40,6 +47,9 @@ class RatioConfig:
 
     loss: RatioLoss = "classifier"
     """classifier, nwj or kliep."""
+    odds: float = 20.0
+    """k of the classifier. A row of mu pulls as long as L is below k there; with k = 1 what is rare under mu0 hardly
+    pulls any more long before its L is found. As k grows the loss becomes NWJ's, with its variance."""
     layers: Layers = field(default_factory=lambda: Layers((64, 64), activation="leaky_relu", output_gain=0.1))
     """Hidden layers of each network: leaky_relu where log L is unbounded in the features, as between two Gaussians;
     tanh on flags and other bounded ones, since it claims less of what it has not seen."""
@@ -47,15 +57,15 @@ class RatioConfig:
     """Adam's step size."""
     rows: int = 256
     """Rows of each of the two kinds per gradient step."""
-    steps: int = 64
-    """Gradient steps of a round."""
-    rounds: int = 8
-    """Rounds per update at most; the next one begins only while the calibration is off by more than `tolerance`."""
-    tolerance: float = 0.05
-    """|E_mu0[e^d] - 1| on reference rows that the network has not seen, below which it is good enough."""
+    steps: int = 32
+    """Gradient steps of a round, after which a network is looked at on rows that it has not seen."""
+    rounds: int = 32
+    """Rounds per update at most, whether the loss on those rows is flat or not."""
+    patience: int = 2
+    """A network rests after so many rounds in a row without a gain beyond its standard error: the loss is flat."""
     reset_at: float = 30.0
-    """The same, at which a network begins anew in the next update. Where mu is far from mu0 a few reference rows decide
-    it, and a network that begins anew every time sees them too seldom."""
+    """|E_mu0[e^d] - 1| at which a network begins anew in the next update. Where mu is far from mu0 a few reference rows
+    decide it, and a network that begins anew every time sees them too seldom."""
     gradient_clip: float = 1.0
     """Largest Euclidean norm of a gradient."""
     largest: float = 10.0
@@ -63,7 +73,7 @@ class RatioConfig:
     cross_fit: bool = True
     """Whether rows are judged by a network that has not seen them."""
     compiled: bool = False
-    """Whether a gradient step is one compiled graph."""
+    """Whether a gradient step is one compiled graph, which resting networks take part in."""
 
 
 class Ratio(NamedTuple):
@@ -71,9 +81,10 @@ class Ratio(NamedTuple):
 
     log_ratio: Tensor  # [S, N] log L, calibrated, clamped before that
     calibration: Tensor  # E_mu0[e^d] - 1 before the division, the worse fold
-    loss: Tensor  # of the last steps
+    loss: Tensor  # on rows of the other fold
     clamped: Tensor  # share of mu's mass where d reached d_max
-    rounds: Tensor  # how many were needed, []
+    rounds: Tensor  # how many the slower fold took
+    flat: Tensor  # 1 where both folds gain nothing any more, 0 where the rounds were not enough for that
     own: Tensor  # [S, N] log L by the networks that have seen the rows
 
 
@@ -88,6 +99,7 @@ class RatioNetworks(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         self.networks = Ensemble(groups, 1, inputs, 1, config.layers, generator=generator)
         self.adam = FlatAdam(self, "objective", groups, compiled=config.compiled)
+        self.asked = [Bound(self, "log_ratio")]  # in a list, so that this module is no part of itself
         self.stream = RandomStream(seed)
         self.register_buffer("first", self.adam.flat())
         self.register_buffer("fresh", torch.ones(groups))
@@ -104,79 +116,109 @@ class RatioNetworks(nn.Module):
         d = self.log_ratio(x).clamp(-self.config.largest, self.config.largest)
         return d.logsumexp(1) - math.log(x.shape[1])
 
+    def terms(self, here: Tensor, there: Tensor) -> Rows:
+        """What rows of mu and of mu0 with these d add to the losses, [G, N] each.
+
+        KLIEP's log E_mu0 e^d is no mean over rows. To first order it is one of e^d / E e^d, which has its gradient.
+        """
+        if self.config.loss == "classifier":
+            odds, level = self.config.odds, math.log(self.config.odds)
+            return Rows(softplus(level - here), odds * softplus(there - level))
+        grown = there.clamp(max=self.config.largest).exp()
+        if self.config.loss == "nwj":
+            return Rows(-here, grown)
+        mean = grown.detach().mean(1, keepdim=True)
+        return Rows(-here, grown / mean + (mean.log() - 1.0))
+
     def objective(self, ours: Tensor, theirs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Loss of each network [G] on rows of mu and of mu0, [G, N, d] each."""
-        count = ours.shape[1]
         d = self.log_ratio(torch.cat([ours, theirs], 1))
-        here, there = d[:, :count], d[:, count:]
-        if self.config.loss == "classifier":
-            loss = softplus(-here).mean(1) + softplus(there).mean(1)
-        elif self.config.loss == "nwj":
-            loss = there.clamp(max=self.config.largest).exp().mean(1) - here.mean(1)
-        else:
-            loss = there.logsumexp(1) - math.log(there.shape[1]) - here.mean(1)
-        return loss, ()
+        return self.terms(d[:, : ours.shape[1]], d[:, ours.shape[1] :]).mean(), ()
+
+    def watched(self, flat: Tensor, ours: Tensor, theirs: Tensor) -> Rows:  # [g, P], [g, C, d], [g, D, d]
+        """The same row by row, of networks with these weights."""
+        return self.terms(*(functional_call(self.asked[0], self.adam.named(flat), (x,)) for x in (ours, theirs)))
 
     @torch.no_grad()
     def fit(
         self, rows: Tensor, weight: Tensor, fold: Tensor, base: Tensor, base_weight: Tensor, base_fold: Tensor
     ) -> Ratio:
         """Learn from rows of mu [S, N, d], [S, N], [N], and of mu0 [M, d], [M], [M]; then judge those of mu."""
-        config, folds = self.config, self.folds
+        config, folds, seeds = self.config, self.folds, self.seeds
         generator = self.stream.on(rows.device)
+        which = torch.arange(folds, device=rows.device).unsqueeze(1)  # [F, 1]
+        mine = (fold % folds == which).to(weight)  # [F, N]
+        chances = (weight.unsqueeze(1) * mine).double().cumsum(-1)  # [S, F, N]
+        theirs = (base_weight * (base_fold % folds == which)).double().cumsum(-1)  # [F, M]
+        run = torch.arange(seeds, device=rows.device).repeat_interleave(folds).unsqueeze(1)  # [G, 1]
+
+        def ours(count: int, among: Tensor) -> Tensor:  # -> [G, count] of N
+            return systematic(among, count, generator).flatten(0, 1)
+
+        def others(count: int, among: Tensor) -> Tensor:  # -> [G, count] of M
+            drawn = systematic(among, count * seeds, generator).view(folds, seeds, count)
+            return drawn.transpose(0, 1).flatten(0, 1)
+
+        held_out = base[others(CHECKED, theirs.flip(0))]  # fold f is checked on the other one
+        here = rows[run, ours(min(CHECKED, rows.shape[1]), chances.flip(1))]
+        at, pace = self.begin(), Pace(torch.full((), config.rate, device=rows.device), config.gradient_clip)
+        flatness = Flatness(at.flat, self.watched(at.flat, here, held_out), config.patience)
+        for k in range(config.rounds):
+            live = (~flatness.rests).nonzero()[:, 0]
+            if not len(live):
+                break
+            if config.compiled:
+                live = torch.arange(len(at.flat), device=rows.device)  # a graph is one of so many networks
+            a, b = (draw(config.steps * config.rows, x)[live] for draw, x in ((ours, chances), (others, theirs)))
+            part = self.descend(at, live, pace, rows[run[live], a], base[b])
+            found = self.watched(part.flat, here[live], held_out[live])
+            flatness.look(live, part.flat, found, last=k == config.rounds - 1)
+        self.adam.store(flatness.flat)
+        log_mean = self.log_mean(base[others(CALIBRATED, theirs.flip(0))])  # [G]
+        level = torch.zeros_like(log_mean)
+        if config.loss == "kliep":  # free in that loss
+            level = self.log_mean(base[others(CALIBRATED, theirs)])
+        off = torch.expm1(log_mean - level)
+        self.fresh.copy_((off.abs() > config.reset_at).to(self.fresh))
+        raw = self.log_ratio(rows.repeat_interleave(folds, 0)).clamp(-config.largest, config.largest)  # [G, N]
+        calibrated = (raw - log_mean.unsqueeze(1)).unflatten(0, (seeds, folds))  # type: ignore[no-untyped-call]
+        judged = mine.flip(0)  # [F, N] rows that a network judges: those of the other fold
+        reached = raw.unflatten(0, (seeds, folds)) >= config.largest  # type: ignore[no-untyped-call]
+        share = weight / weight.sum(1, keepdim=True)
+        return Ratio(
+            (calibrated * judged).sum(1),
+            by_run(off, folds),
+            flatness.rows.mean().view(seeds, folds).mean(1),
+            (share * (reached * judged).sum(1)).sum(1),
+            flatness.rounds.view(seeds, folds).amax(1),
+            flatness.rests.view(seeds, folds).all(1).to(weight),
+            (calibrated * mine).sum(1),
+        )
+
+    def begin(self) -> Descent:
+        """Where the last update ended; networks that were far off begin anew."""
         again = self.fresh.unsqueeze(1)
         flat = torch.lerp(self.adam.flat(), self.first, again)
         for moment in (self.adam.mean, self.adam.square):
             moment.mul_(1.0 - again)
         self.adam.steps.mul_(1.0 - self.fresh)
-        which = torch.arange(folds, device=rows.device).unsqueeze(1)  # [F, 1]
-        mine = (fold % folds == which).to(weight)  # [F, N]
-        theirs = base_weight * (base_fold % folds == which)  # [F, M]
-        chances = (weight.unsqueeze(1) * mine).flatten(0, 1)  # [G, N]
-        active = torch.ones(len(flat), device=rows.device)
-        at, pace = self.adam.begin(flat), Pace(torch.full((), config.rate, device=rows.device), config.gradient_clip)
-        size, losses = config.steps * config.rows, active
-        held_out = base[torch.multinomial(theirs.flip(0), CHECKED, True, generator=generator)]  # [F, C, d]
-        seen = base[torch.multinomial(theirs, CHECKED, True, generator=generator)]
-        held_out, seen = (x.repeat(self.seeds, 1, 1) for x in (held_out, seen))  # fold f is checked on the other one
-        rounds = 0
+        return self.adam.begin(flat)
 
-        def part(x: Tensor) -> Tensor:  # KLIEP takes the logarithm of a mean, which is no mean over shares
-            return x if config.loss == "kliep" else world().own(x, 1)
+    def descend(self, at: Descent, live: Tensor, pace: Pace, ours: Tensor, theirs: Tensor) -> Descent:
+        """A round of the networks `live` [g] on rows [g, steps rows, d] of both kinds: where they are now."""
+        config, alike = self.config, len(live) == len(at.flat)
+        part, active = at if alike else at.of(live), torch.ones(len(live), device=live.device)
 
-        for _ in range(config.rounds):
-            drawn = torch.multinomial(chances, size, True, generator=generator)  # [G, steps rows]
-            of_run = torch.arange(self.seeds, device=rows.device).repeat_interleave(folds).unsqueeze(1)
-            ours = rows[of_run, drawn].reshape(len(flat), config.steps, config.rows, -1)
-            other = base[torch.multinomial(theirs, size * self.seeds, True, generator=generator)]
-            other = other.reshape(folds, self.seeds, config.steps, config.rows, -1).transpose(0, 1).flatten(0, 1)
-            for k in range(config.steps):
-                pair = (part(x[:, k]).contiguous() for x in (ours, other))
-                _, losses = self.adam.step(at, pace, active, *pair)
-            rounds += 1
-            self.adam.store(flat)
-            level = self.log_mean(seen) if config.loss == "kliep" else torch.zeros_like(active)  # free in that loss
-            log_mean = self.log_mean(held_out)  # [G]
-            off = torch.expm1(log_mean - level)
-            if not bool((off.abs() > config.tolerance).any()):
-                break
-        self.fresh.copy_((off.abs() > config.reset_at).to(self.fresh))
-        x = rows.repeat_interleave(folds, 0)
-        raw = self.log_ratio(x).clamp(-config.largest, config.largest)  # [G, N]
-        calibrated = (raw - log_mean.unsqueeze(1)).unflatten(0, (self.seeds, folds))  # type: ignore[no-untyped-call]
-        judged = mine.flip(0)  # [F, N] rows that a network judges: those of the other fold
-        log_ratio = (calibrated * judged).sum(1)
-        own = (calibrated * mine).sum(1)
-        reached = raw.unflatten(0, (self.seeds, folds)) >= config.largest  # type: ignore[no-untyped-call]
-        share = weight / weight.sum(1, keepdim=True)
-        return Ratio(
-            log_ratio,
-            by_run(off, folds),
-            losses.view(self.seeds, folds).mean(1),
-            (share * (reached * judged).sum(1)).sum(1),
-            torch.tensor(float(rounds), device=rows.device),
-            own,
-        )
+        def batches(x: Tensor) -> Iterator[Tensor]:
+            for rows in x.unflatten(1, (config.steps, config.rows)).unbind(1):  # type: ignore[no-untyped-call]
+                # KLIEP takes the logarithm of a mean, which is no mean over the shares of several processes
+                yield (rows if config.loss == "kliep" else world().own(rows, 1)).contiguous()
+
+        for pair in zip(batches(ours), batches(theirs), strict=True):
+            self.adam.step(part, pace, active, *pair)
+        if not alike:
+            at.put(live, part)
+        return part
 
 
 def by_run(off: Tensor, folds: int) -> Tensor:  # [S F] -> [S]
@@ -201,9 +243,9 @@ def check_ratio_config(config: RatioConfig) -> None:
     """Raise unless these settings can be used."""
     if config.loss not in get_args(RatioLoss):
         raise ConfigError(f"loss must be one of {', '.join(get_args(RatioLoss))}, got {config.loss!r}")
-    for name in ("rate", "tolerance", "reset_at", "gradient_clip", "largest"):
+    for name in ("rate", "odds", "reset_at", "gradient_clip", "largest"):
         check_positive(name, getattr(config, name))
-    for name in ("rows", "steps", "rounds"):
+    for name in ("rows", "steps", "rounds", "patience"):
         check_integer(name, getattr(config, name))
         if getattr(config, name) < 1:
             raise ConfigError(f"{name} must be at least 1, got {getattr(config, name)}")

@@ -191,10 +191,12 @@ class OccupancyRegularizer(nn.Module):
             "disc/below_p2": (chi2 < p.square()).float(),
             "disc/loss": ratio.loss,
             "disc/rounds": ratio.rounds,
+            "disc/flat": ratio.flat,
             "reg/lambda": self.strength,
             "reg/penalty_share": (own * price[:, :count].abs()).sum(1) / (own * proxy.abs()).sum(1).clamp(min=1e-12),
         }
         believed = (chi2 >= p.square()) & (ratio.calibration.abs() <= BELIEVED) & (overfit <= OVERFIT)
+        believed &= ratio.flat > 0.5
         floor = chi_squared_of_laws(histogram(x, share), self.law, len(self.weight))
         at_least = torch.maximum(root.square(), floor).sqrt()
         paths = batch.reward.shape[1] // seeds

@@ -139,21 +139,21 @@ class Ensemble(nn.Module):
 
     def forward(self, x: Tensor, chosen: Tensor | int | None = None) -> Tensor:
         """`chosen` [S, k], members of each group, evaluates only those: -> [S, k, N, outputs]; a number, that one."""
-        rows, count = x.shape[1], self.members
+        groups, rows, count = *x.shape[:2], self.members
         flat: Tensor | slice | None = None
         if isinstance(chosen, int):
             count, flat = 1, slice(chosen, None, self.members)
         elif chosen is not None:
             first = torch.arange(self.seeds, device=chosen.device).unsqueeze(1) * self.members
             count, flat = chosen.shape[1], (first + chosen).flatten()  # [S k]
-        x = x.unsqueeze(1).expand(-1, count, -1, -1).reshape(self.seeds * count, rows, -1)
+        x = x.unsqueeze(1).expand(-1, count, -1, -1).reshape(groups * count, rows, -1)
         for linear, norm in zip(self.hidden, self.norms, strict=True):
             x = self.activation(norm(linear(x, flat), flat))
         if self.shared_head:
-            out: Tensor = self.head(x.view(self.seeds, count * rows, -1))
+            out: Tensor = self.head(x.view(groups, count * rows, -1))
         else:
             out = self.head(x, flat)
-        return out.view(self.seeds, count, rows, -1)
+        return out.view(groups, count, rows, -1)
 
 
 class Same(nn.Module):

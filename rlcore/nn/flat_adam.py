@@ -34,6 +34,16 @@ class Descent(NamedTuple):
     steps: Tensor  # [S] k
     begun: Tensor  # [2, S] 1 - b1^k and 1 - b2^k
 
+    def of(self, runs: Tensor) -> Descent:  # int64 [s]
+        """Some of the runs alone, a copy."""
+        return Descent(self.flat[runs], self.mean[runs], self.square[runs], self.steps[runs], self.begun[:, runs])
+
+    def put(self, runs: Tensor, part: Descent) -> None:
+        """Write where these runs are now."""
+        for mine, new in zip(self[:4], part[:4], strict=True):
+            mine[runs] = new
+        self.begun[:, runs] = part.begun
+
 
 class Pace(NamedTuple):
     """How steps are taken."""
@@ -86,9 +96,9 @@ class FlatAdam(nn.Module):
             p.copy_(part.reshape(p.shape))
 
     def named(self, flat: Tensor) -> dict[str, Tensor]:
-        """Parameters by name, views of the vectors."""
+        """Parameters by name, views of the vectors, of all runs or of some."""
         parts = torch.split(flat, self.sizes, 1)
-        return {f"owner.{n}": x.reshape(s) for n, x, s in zip(self.names, parts, self.shapes, strict=True)}
+        return {f"owner.{n}": x.reshape(-1, *s[1:]) for n, x, s in zip(self.names, parts, self.shapes, strict=True)}
 
     def begin(self, flat: Tensor | None = None) -> Descent:
         """From the module's parameters, or these: to be read once for many steps, and stored after the last."""

@@ -25,6 +25,7 @@ from rlcore.agents.orpo import (
 )
 from rlcore.agents.orpo.alarm import HackingAlarm
 from rlcore.agents.orpo.base_data import occupied
+from rlcore.agents.orpo.held_out import Flatness, Rows, systematic
 from rlcore.agents.orpo.monitors import chi_squared_of_laws, error_of_mean, histogram, pearson
 from rlcore.agents.orpo.ratio import Ratio, divergences
 from rlcore.agents.orpo.regularizer import back
@@ -69,14 +70,71 @@ def test_the_ratio_of_shifted_gaussians(loss: str) -> None:
     base = torch.randn(count, 1, generator=generator)
     fold = torch.arange(count) % 2
     ones = torch.ones(count)
-    config = RatioConfig(loss, Layers((32,), activation="leaky_relu"), steps=150, rounds=2, rate=3e-3)
+    config = RatioConfig(loss, layers=Layers((32,), activation="leaky_relu"), rate=3e-3)
     networks = RatioNetworks(1, config)
     found = networks.fit(x, ones.unsqueeze(0), fold, base, ones, fold)
+    assert float(found.flat) == 1.0
+    assert float(found.rounds) < config.rounds
     expected = shift * x[..., 0] - 0.5 * shift**2
     assert float((found.log_ratio - expected).abs().mean()) < 0.12
     assert abs(float(found.calibration)) < 0.15
     chi2 = float((found.log_ratio.exp() + (-found.log_ratio).exp() - 2.0).mean())
     assert chi2 == pytest.approx(math.expm1(shift**2), abs=0.12)
+
+
+def test_what_is_rare_under_the_reference_is_found_in_one_fit() -> None:
+    """A flag on 5 % of mu and 1 in 1000 of mu0: L = 50 there, and chi^2 = 0.05 * 49 - 0.95 * 0.049 = 2.40."""
+    count = 4000
+    x = (torch.arange(count) % 40 < 2).float().view(1, count, 1)
+    base = (torch.arange(40_000) % 2000 < 2).float().unsqueeze(1)
+    fold, base_fold = torch.arange(count) % 2, torch.arange(40_000) % 2
+    config = RatioConfig(layers=Layers((64, 64), activation="tanh", output_gain=0.1), rate=3e-3)
+    found = RatioNetworks(1, config).fit(x, torch.ones(1, count), fold, base, torch.ones(40_000), base_fold)
+    assert float(found.log_ratio[x[..., 0] > 0.0].exp().mean()) == pytest.approx(50.0, rel=0.2)
+    assert float(divergences(found.log_ratio, torch.full((1, count), 1.0 / count))[0]) == pytest.approx(2.4, rel=0.2)
+    assert float(found.flat) == 1.0
+
+
+def test_a_run_that_is_flat_rests_and_one_that_is_not_goes_on() -> None:
+    """Of two runs one has nothing to learn: its networks are left as they are while those of the other take steps."""
+    count = 2000
+    base = torch.randn(count, 1, generator=torch.Generator().manual_seed(5))
+    x = torch.stack([base, base + 2.0])
+    fold, ones = torch.arange(count) % 2, torch.ones(count)
+    layers = Layers((16,), activation="leaky_relu", output_gain=0.0)  # d = 0, as it should be for the first run
+    config = RatioConfig(layers=layers, steps=8, rounds=6, patience=1)
+    networks = RatioNetworks(1, config, seeds=2)
+    found = networks.fit(x, torch.ones(2, count), fold, base, ones, fold)
+    assert found.rounds.tolist()[0] < found.rounds.tolist()[1] == 6.0
+    assert found.flat.tolist() == [1.0, 0.0]
+    taken = networks.adam.steps.tolist()  # folds of the first run, then of the second
+    assert max(taken[:2]) == 8.0 * float(found.rounds[0])
+    assert max(taken[2:]) == 48.0
+
+
+def test_a_loss_that_falls_by_less_than_its_error_is_flat() -> None:
+    level = torch.zeros(3, 100)
+    noise = torch.randn(3, 100, generator=torch.Generator().manual_seed(6))
+    noise -= noise.mean(1, keepdim=True)
+    flatness = Flatness(torch.zeros(3, 1), Rows(level, level), patience=1)
+    falls = torch.tensor([[0.3], [0.05], [-0.3]])  # the error of all is sd / 10 = 0.1
+    gain, error = flatness.rows.fall_to(Rows(level - falls + noise, level))
+    torch.testing.assert_close(gain, falls[:, 0])
+    torch.testing.assert_close(error, noise.std(1) / 10.0)
+    flatness.look(torch.arange(3), torch.ones(3, 1), Rows(level - falls + noise, level), last=False)
+    assert flatness.rests.tolist() == [False, True, True]
+    assert flatness.flat[:, 0].tolist() == [1.0, 1.0, 0.0]  # a small fall is taken, but nobody waits for another one
+
+
+def test_systematic_rows_are_as_many_as_their_weights_say() -> None:
+    weight = torch.rand(2, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    weight[:, 10:20] = 0.0
+    drawn = systematic(weight.cumsum(-1), 1000, torch.Generator().manual_seed(8))
+    counts = torch.stack([torch.bincount(row, minlength=50) for row in drawn])
+    expected = 1000.0 * weight / weight.sum(1, keepdim=True)
+    assert float((counts - expected).abs().max()) < 1.0 + 1e-9
+    assert int(counts[:, 10:20].sum()) == 0
+    assert not torch.equal(drawn[0], drawn[0].sort().values)  # in a random order
 
 
 def test_rows_count_in_proportion_to_their_weight() -> None:
@@ -165,15 +223,16 @@ def test_a_bad_estimate_certifies_nothing() -> None:
     better = better.replace(reward=better.reward + 5.0)
     flat = torch.zeros(1, 32)
 
-    def estimate(log_ratio: Tensor, own: Tensor, off: float) -> dict[str, Tensor]:
+    def estimate(log_ratio: Tensor, own: Tensor, off: float, rests: float = 1.0) -> dict[str, Tensor]:
         none = torch.zeros(1)
-        part.networks.fit = lambda *a: Ratio(log_ratio, none + off, none, none, none[0], own)  # type: ignore[method-assign]
+        part.networks.fit = lambda *a: Ratio(log_ratio, none + off, none, none, none, none + rests, own)  # type: ignore[method-assign]
         return part.fit(better)[1]
 
     gain = float(estimate(flat, flat, 0.0)["div/sqrt_chi2"])  # C is raised to |p|
     wide = torch.full((1, 32), math.log(1.0 + gain**2 * 1.01))  # chi^2 just above p^2
-    for log_ratio, own, off in ((flat, flat, 0.0), (wide, wide, 0.3), (wide, wide + 0.5, 0.0)):
-        stats = estimate(log_ratio, own, off)
+    bad = (flat, flat, 0.0, 1.0), (wide, wide, 0.3, 1.0), (wide, wide + 0.5, 0.0, 1.0), (wide, wide, 0.0, 0.0)
+    for log_ratio, own, off, rests in bad:
+        stats = estimate(log_ratio, own, off, rests)
         assert float(stats["hack/kappa"]) == float(stats["hack/bound_A"]) == float(stats["hack/bound_T"]) == 0.0
         assert float(stats["hack/certificate"]) < 0.0
         assert float(stats["hack/alarm_certificate"]) == 1.0
@@ -220,7 +279,7 @@ def test_a_ratio_that_is_not_yet_fitted_certifies_nothing() -> None:
     weight = 0.9 ** found.extras["t"]
     gain = float((weight * (reward - part.proxy_mean)).sum() / weight.sum() / part.proxy_sd)  # p
     log_ratio, none = torch.full((1, 1600), 1.3 * gain), torch.zeros(1)  # chi^2 is its square
-    part.networks.fit = lambda *a: Ratio(log_ratio, none, none, none, none[0], log_ratio)  # type: ignore[method-assign]
+    part.networks.fit = lambda *a: Ratio(log_ratio, none, none, none, none, none + 1.0, log_ratio)  # type: ignore[method-assign]
     stats = part.fit(found)[1]
     assert float(stats["div/sqrt_chi2"]) == pytest.approx(1.3 * gain, rel=0.01)  # kappa would be 0.77, enough for 0.44
     assert float(stats["hack/kappa_required"]) == pytest.approx(math.sqrt(1.0 - 0.9**2))
