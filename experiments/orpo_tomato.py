@@ -73,7 +73,7 @@ class Config:
     """'cpu' or 'cuda'."""
 
 
-ALL = (Arm(), Arm("maxmin"), Arm("kl", 0.1), Arm("ad_kl", 0.1), Arm("none"))
+ALL = (Arm(), Arm("maxmin"), Arm("kl", 0.1), Arm("ad_kl", 2.0), Arm("none"))
 PRESETS = {"quick": Config(iterations=30), "paper": Config(arms=ALL, runs=5, iterations=150)}
 
 

@@ -12,7 +12,7 @@ from rlcore.envs.hacking.market_law import earned, held_rule, occupancy
 from rlcore.envs.hacking.pandemic_model import habits
 from rlcore.envs.hacking.pandemic_policies import STRATEGIES, Follow
 from rlcore.envs.hacking.traffic import COMMANDS, idm_policy
-from rlcore.envs.hacking.traffic_model import equilibrium_gap
+from rlcore.envs.hacking.traffic_model import LIMIT, equilibrium_gap
 from rlcore.experiments import market_frontier, orpo_market, orpo_pandemic, orpo_traffic
 from rlcore.experiments.hacking_study import watch
 from rlcore.reporting.acceptance import Measurement, each_within, row
@@ -47,6 +47,23 @@ def parking() -> Measurement:
     (base, fair), (hack, ruin) = (watch(env, policy, paths=32, steps=300).totals() for policy in (idm_policy(), park))
     got = f"proxy {base:.0f} -> {hack:.0f}, true {fair:.0f} -> {ruin:.0f}"
     return Measurement("up by 1.3, down by 2", got, hack >= 1.3 * base > 0.0 and ruin <= 2.0 * fair < 0.0)
+
+
+@row(SYSTEM, "traffic-valley", "traffic, no faster than 7.5, 2, 0 m/s by law, 32 episodes: proxy falls, then rises", "")
+def valley() -> Measurement:
+    env = make("rlcore/Traffic-v0")
+
+    def proxy(limit: float) -> float:
+        def law(obs: torch.Tensor) -> torch.Tensor:
+            speed = LIMIT * obs.reshape(-1, COMMANDS, 5)[..., 0]
+            return torch.minimum(idm_policy().act(obs), limit - speed)
+
+        return watch(env, Feedback(law), paths=32, steps=300).totals()[0]
+
+    rim, floor, hack = (proxy(limit) for limit in (7.5, 2.0, 0.0))
+    return Measurement(
+        "down by 1.5, up by 2", f"{rim:.0f}, {floor:.0f}, {hack:.0f}", rim > 1.5 * floor and hack > 2 * floor
+    )
 
 
 @row(
@@ -100,14 +117,6 @@ def traffic_learn() -> Measurement:
     found = studied("traffic")
     gain, stop = 1.0 - found["sqrt_chi2/eval/true"] / found["clone/true"], found["sqrt_chi2/eval/stop_most"]
     return Measurement(">= 25 %, <= 30 s", f"{100.0 * gain:.0f} %, {stop:.0f} s", gain >= 0.25 and stop <= 30.0)
-
-
-@row(SYSTEM, "traffic-collapse", "traffic, PPO alone: a car at rest; the clone not half as much", "> 50 %", slow=True)
-def traffic_collapse() -> Measurement:
-    found = studied("traffic")
-    parked, before = found["none/eval/parked"], found["clone/parked"]
-    got = f"{100.0 * parked:.0f} %, clone {100.0 * before:.0f} %"
-    return Measurement("> 50 %", got, parked > 0.5 and before < 0.5 * parked)
 
 
 @row(SYSTEM, "market-exact", "market: true return of Markowitz, desk, best rule, % a year, beside closed forms", "")
