@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from rlcore.agents.orpo import Orpo, Ppo, PpoConfig, RatioConfig, gather_base, orpo, ppo
+from rlcore.agents.orpo import Orpo, Ppo, PpoConfig, RatioConfig, RegularizerConfig, gather_base, orpo, ppo
 from rlcore.agents.orpo.ppo import HeadKind
 from rlcore.experiments.hacking_arm import Arm as Arm
 from rlcore.experiments.hacking_arm import Point, charts, train_arm
@@ -23,6 +23,7 @@ from rlcore.seeding import derive_seed
 from rlcore.simulation.environment import Environment, EnvState
 from rlcore.simulation.modes import Mode
 from rlcore.simulation.policy import Policy
+from rlcore.simulation.rollout import rollout_with_reset
 from rlcore.training import RolloutSource
 from rlcore.training.recorder import Recorder
 
@@ -49,6 +50,9 @@ class Effort:
     """Episodes behind each point of a curve."""
     evaluations: int = 5
     """Points of each curve after the first."""
+    staggered: bool = False
+    """Whether learning begins with paths at all ages of an episode, brought there by the clone, so that batches shorter
+    than an episode are samples of all of it; else all paths are at its start."""
     mode: Mode = "eager"
     """How rollouts are carried out: 'eager', 'compiled', 'graph' on a GPU, or 'auto', by device and size."""
 
@@ -74,6 +78,8 @@ class Task:
     """What the policy's observations are multiplied with."""
     r: float | None = None
     """Correlation that is relied on; None takes the one measured on the reference."""
+    held: RegularizerConfig = field(default_factory=RegularizerConfig)
+    """How an occupancy is held, but for what an arm says: kind, strength, r and ratio."""
     burn_in: int = 0
     """Steps before an evaluation begins."""
     per_episode: float = 1.0
@@ -161,7 +167,8 @@ def run_task(
     start = {name: value.clone() for name, value in base.proximal.networks.state_dict().items()}
     curves: dict[str, list[Point]] = {}
     for arm in arms:
-        regularizer = arm.regularizer(ratio, task.r)
+        said = arm.regularizer(ratio, task.r)
+        regularizer = replace(task.held, kind=said.kind, strength=said.strength, r=said.r, ratio=said.ratio)
         agent = orpo(task.env.spec, rows, regularizer, learner, seed=seed, head=task.head, input_scale=task.input_scale)
         agent.proximal.networks.load_state_dict(start)
         found, curves[arm.name] = learn(task, agent, effort, seed, recorder.child(arm.name, arm=arm.name))
@@ -179,6 +186,8 @@ def learn(
 ) -> tuple[dict[str, float], list[Point]]:
     """Train one arm; its last returns and monitors, and its curve."""
     source = RolloutSource(task.env, effort.paths, effort.steps, seed=seed, mode=effort.mode)
+    if effort.staggered:
+        stagger(source, agent, derive_seed(seed, "ages"))
     return train_arm(
         agent,
         source,
@@ -187,3 +196,15 @@ def learn(
         iterations=effort.iterations,
         evaluations=effort.evaluations,
     )
+
+
+def stagger(source: RolloutSource, policy: Policy, seed: int) -> None:
+    """Bring the paths of a source to random ages: one horizon under a policy, in which each begins anew once."""
+    stand, spec = source.stand, source.env.spec
+    length = round(spec.horizon / spec.dt)
+    ages = torch.randint(length, (stand.batch,), generator=torch.Generator().manual_seed(seed))
+    stand = stand._replace(env=stand.env._replace(t=spec.dt * ages.to(stand.env.t)))
+    for left in range(length, 0, -source.steps_per_call):
+        steps = min(left, source.steps_per_call)
+        stand = rollout_with_reset(source.env, policy, stand, steps, mode=source.mode)[1]
+    source.stand = stand

@@ -1,33 +1,52 @@
 """Insulin by a cloned PID controller, then PPO on the cost of treatment, its occupancy held or not.
 
 rlcore run orpo_glucose quick
+rlcore run orpo_glucose paper
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from rlcore.agents.orpo import PpoConfig, RatioConfig
-from rlcore.envs.hacking.glucose import Glucose, GlucoseConfig
+from rlcore.agents.orpo import OccupancySpace, PpoConfig, RatioConfig, RegularizerConfig
+from rlcore.envs.hacking.glucose import HISTORY, Glucose, GlucoseConfig
 from rlcore.envs.hacking.glucose_policies import pid
 from rlcore.experiments.hacking_study import constant, glucose_figures
 from rlcore.experiments.hacking_task import Arm, Effort, Task, run_task
 from rlcore.training.recorder import SILENT, Recorder
 
-TWO_DAYS = 2880.0
-CONSTANTS = (0.0, 0.034)
-LEARNER = PpoConfig(trace_time=250.0, minibatch=512, epochs=4, rate=3e-4, clip=0.1, target_kl=0.02)
+DAY, DAYS = 1440.0, 20  # [min], of a published episode
+CONSTANTS = (0.0, 0.030, 0.034)
+LEARNER = PpoConfig(trace_time=250.0, minibatch=512, epochs=4, rate=1e-3, clip=0.1, target_kl=0.02)
+LATEST = (HISTORY - 1, 2 * HISTORY - 1)  # of what is observed after a step: glucose and infusion, all that is paid for
+HELD = RegularizerConfig(
+    space=OccupancySpace(state_only=True, columns=LATEST, arrived=True, discount_weighting=False),
+    centred=True,
+    least=0.2,
+)
+
+
+QUICK = Effort(
+    paths=128,
+    steps=64,
+    iterations=60,
+    base_paths=16,
+    cloning_steps=1500,
+    evaluation_paths=16,
+    evaluations=3,
+    staggered=True,
+)
 
 
 @dataclass(frozen=True)
 class Config:
     """Settings of the experiment."""
 
-    env: GlucoseConfig = field(default_factory=lambda: GlucoseConfig(legacy=True, any_hour=True, horizon=TWO_DAYS))
-    """Who is treated; short episodes that begin at any hour."""
+    env: GlucoseConfig = field(default_factory=lambda: GlucoseConfig(legacy=True, any_hour=True, compiled=True))
+    """Who is treated; episodes of 20 days that begin at any hour: the controller's integral needs five of them."""
     arms: tuple[Arm, ...] = (Arm(), Arm("none"))
     """Ways to hold the occupancy, each from the clone."""
-    effort: Effort = field(default_factory=Effort)
+    effort: Effort = QUICK
     """How much is gathered and learned."""
     learner: PpoConfig = LEARNER
     """PPO; times in minutes."""
@@ -36,16 +55,19 @@ class Config:
 
 
 PRESETS = {
-    "quick": Config(effort=Effort(iterations=20, evaluation_paths=16, base_paths=16)),
-    "paper": Config(effort=Effort(paths=128, steps=96, iterations=400, base_paths=128, evaluation_paths=64)),
+    "quick": Config(),
+    "paper": Config(
+        effort=replace(QUICK, paths=256, iterations=400, base_paths=32, evaluation_paths=64, evaluations=8)
+    ),
 }
 
 
 def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, float]:
-    """Every arm from the clone; returns are those of 20 days."""
+    """Every arm from the clone; returns are those of 20 days after a first one."""
     env = Glucose(config.env)
     known = {f"constant {a:.3f}": constant(a) for a in CONSTANTS}
-    half = round(0.5 * config.env.horizon / config.env.dt)
+    horizon, dt = config.env.horizon, config.env.dt
+    warm_up = round(min(DAY, 0.5 * horizon) / dt)
     task = Task(
         "orpo_glucose",
         env,
@@ -53,8 +75,9 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
         known,
         head="beta",
         measure=glucose_figures,
-        burn_in=half,
-        per_episode=5760.0 / half,
-        note=f"{config.env.patient}, per 20 days",
+        held=HELD,
+        burn_in=warm_up,
+        per_episode=DAYS * DAY / dt / (round(horizon / dt) - warm_up),
+        note=f"{config.env.patient}, per {DAYS} days",
     )
     return run_task(task, config.arms, config.effort, config.learner, config.ratio, seed, recorder)

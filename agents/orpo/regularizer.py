@@ -34,7 +34,6 @@ from rlcore.functional.occupancy import (
 
 Kind = Literal["none", "sqrt_chi2", "chi2", "kl", "forward_kl", "tv", "maxmin", "ad_kl", "ad_chi2", "ad_sqrt_chi2"]
 ON_OCCUPANCY = ("sqrt_chi2", "chi2", "kl", "forward_kl", "tv")
-LEAST = 1e-3  # of C: below it two samples of one occupancy are all that is seen
 SEEN = 0.005  # share by which C exceeds |p| in the max-min reward at least: sqrt(C^2 - p^2) is then a tenth of |p|
 
 
@@ -52,6 +51,11 @@ class RegularizerConfig:
     labelled: int | None = None
     """How many steps of the reference, drawn by their weight, are looked at for r, which is their lower confidence
     limit. None looks at all: where some true rewards are NaN, not labelled, r is the limit from those that are."""
+    centred: bool = False
+    """Whether prices count from their mean in the batch. In episodes of one length nothing depends on that mean, but it
+    is about lambda / C, which swings from batch to batch where C is small, and no critic follows it."""
+    least: float = 1e-3
+    """C [1] below which it is not divided by: two samples of one occupancy look as far apart as that."""
     space: OccupancySpace = field(default_factory=OccupancySpace)
     """What the occupancy is of."""
     ratio: RatioConfig = field(default_factory=RatioConfig)
@@ -171,11 +175,13 @@ class OccupancyRegularizer(nn.Module):
         chi2, kl = divergences(log_ratio, share)
         x = (torch.cat([proxy, torch.zeros_like(share[:, count:])], 1) - self.proxy_mean) / self.proxy_sd  # [S, N]
         p = (share * x).sum(1)
-        root = torch.maximum(chi2, p.square()).clamp(min=LEAST**2).sqrt()  # C [S]
+        root = torch.maximum(chi2, p.square()).clamp(min=config.least**2).sqrt()  # C [S]
         self.strength.copy_(config.strength.after(self.strength, root))
-        overfit = divergences(ratio.own, share)[0] / chi2.clamp(min=LEAST**2)
+        overfit = divergences(ratio.own, share)[0] / chi2.clamp(min=config.least**2)
         wary = torch.maximum(log_ratio, ratio.own)
         price = self.price(wary, x, p, root)  # [S, N] in units of the proxy
+        if config.centred:
+            price = price - (share * price).sum(1, keepdim=True)
         per_step = back(price[:, :count], steps)
         if config.space.absorbing:  # what the absorbing state costs is paid on entering it
             per_step = per_step + back(price[:, count:], steps) * found.onward

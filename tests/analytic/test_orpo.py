@@ -171,6 +171,11 @@ def test_weights_are_discounted_and_the_end_goes_on() -> None:
     flat = occupied(batch, OccupancySpace(discount_weighting=False, absorbing=True), (1, 2), HORIZON)
     assert float(flat.weight.min()) == 1.0
     assert float(flat.after_end[1, 0]) == 2.0
+    after = occupied(batch, OccupancySpace(columns=(0,), arrived=True), (1, 2), HORIZON)
+    torch.testing.assert_close(after.features[..., 0], batch.next_obs[..., 0])
+    torch.testing.assert_close(after.features[..., 1:], found.features[..., 1:])
+    none = occupied(batch, OccupancySpace(columns=()), (1, 2), HORIZON)
+    assert none.features.shape == (4, 6, 3)
     alone = occupied(batch, OccupancySpace(state_only=True), (1, 2), HORIZON)
     assert alone.features.shape == (4, 6, 2)
     assert float(alone.after_end.sum()) == 0.0
@@ -199,6 +204,19 @@ def test_the_price_of_sqrt_chi2_is_that_of_the_ratio() -> None:
     expected = 0.3 * wary.exp() / stats["div/sqrt_chi2"]
     torch.testing.assert_close(price, back(expected, 4))
     assert float(stats["div/sqrt_chi2"]) >= abs(float(stats["hack/kappa"]) * float(stats["div/sqrt_chi2"])) - 1e-6
+
+
+def test_centred_prices_differ_by_a_constant_and_a_small_c_is_not_divided_by() -> None:
+    batch = rows(8)
+    plain, centred = (regularizer(batch, strength=Constant(0.3), r=0.5, centred=centred) for centred in (False, True))
+    (price, stats), (moved, _) = (part.fit(rows(8, seed=3)) for part in (plain, centred))
+    torch.testing.assert_close(price - moved, (price - moved)[:1, :1].expand_as(price))
+    weight = 0.9 ** torch.arange(4.0).unsqueeze(1)
+    assert abs(float((weight * moved).sum())) < 1e-4
+    wide = regularizer(batch, strength=Constant(0.3), r=0.5, least=2.0 * float(stats["div/sqrt_chi2"]))
+    cheaper, held = wide.fit(rows(8, seed=3))
+    torch.testing.assert_close(cheaper, 0.5 * price)
+    assert float(held["div/sqrt_chi2"]) == pytest.approx(2.0 * float(stats["div/sqrt_chi2"]))
 
 
 def test_divergences_of_known_ratios_and_a_row_that_is_rare_under_mu() -> None:
