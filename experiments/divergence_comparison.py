@@ -142,7 +142,8 @@ def learned(config: Config, arm: Arm, seed: int, recorder: Recorder) -> Cell:
     learning = replace(config.learning, temperature=config.learned_temperature)
     env = Tomato(learning.env)
     agent = make_agent(env, reference(env, learning.temperature), learning, arm, seed)
-    source = RolloutSource(env, learning.paths * learning.runs, learning.env.steps, seed=seed)
+    paths = learning.paths * learning.runs
+    source = RolloutSource(env, paths, learning.env.steps, seed=seed, mode=learning.mode)
     agent.learn(source, learning.iterations)
     true, proxy = returns(env, agent, learning.runs, seed=seed)
     return float(true.mean()), float(proxy.mean())

@@ -90,7 +90,7 @@ def estimates(config: orpo_tomato.Config, arm: Arm, seed: int) -> Estimates:
     env = Tomato(config.env)
     reference = orpo_tomato.reference(env, config.temperature)
     agent = orpo_tomato.make_agent(env, reference, config, arm, seed)
-    source = RolloutSource(env, config.paths, config.env.steps, seed=seed)
+    source = RolloutSource(env, config.paths, config.env.steps, seed=seed, mode=config.mode)
     here = known(env)
     base = here.occupancy(reference.table.double().expand(2, -1, -1))
     found = moments(here.model.proxy, here.model.true, base.sum(0))

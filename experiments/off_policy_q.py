@@ -27,6 +27,7 @@ from rlcore.nn.gradients import per_sample_gradient
 from rlcore.nn.mlp import LinearInFeatures
 from rlcore.reporting.compare import Panel, load_runs, plot_panels
 from rlcore.simulation import GaussianFeedback
+from rlcore.simulation.modes import Mode
 from rlcore.timegrid import steps_in
 from rlcore.training import BehaviourSource, Phase, RolloutSource
 from rlcore.training.recorder import SILENT, Recorder
@@ -73,6 +74,8 @@ class Config:
     """c of the weight (1 + c (x^2 + a^2))^-2."""
     evaluations: int = 50
     """How often the parameters are compared with the optimum on the way."""
+    mode: Mode = "eager"
+    """How rollouts are carried out: 'eager', 'compiled', 'graph' on a GPU, or 'auto', by device and size."""
 
 
 PRESETS = {"quick": Config(), "paper": Config(paths=2000, seconds=1000.0)}
@@ -93,7 +96,8 @@ def make_agent(case: Case, config: Config, temperature: float) -> QLearning:
 def behave(case: Case, config: Config, seed: int) -> BehaviourSource:  # type: ignore[type-arg]
     """Steps of the problem in which the case's behaviour policy acts."""
     env = ergodic_lq.make_env(config.dt, config.fine_step)
-    return BehaviourSource(RolloutSource(env, config.paths, 1, seed=seed), GaussianFeedback(case.mean, 1.0, 1))
+    source = RolloutSource(env, config.paths, 1, seed=seed, mode=config.mode)
+    return BehaviourSource(source, GaussianFeedback(case.mean, 1.0, 1))
 
 
 def train(name: str, config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, float]:

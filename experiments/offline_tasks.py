@@ -14,6 +14,7 @@ from rlcore.envs.maze import PointMaze, PointMazeConfig
 from rlcore.experiments import point_maze_data
 from rlcore.reporting.evaluation import evaluate
 from rlcore.reporting.lines import Line
+from rlcore.simulation.modes import Mode
 from rlcore.simulation.policy import Policy
 from rlcore.training import RolloutSource, Source
 from rlcore.training.prepare import with_returns
@@ -78,6 +79,8 @@ class MazeData:
     """Reward lost per second before the goal [1/s]."""
     discount_rate: float = PointMazeConfig.discount_rate
     """beta [1/s]; a goal further away than a few times 1 / beta can hardly be told from none."""
+    mode: Mode = "eager"
+    """How rollouts are carried out: 'eager', 'compiled', 'graph' on a GPU, or 'auto', by device and size."""
 
 
 def maze_task(about: MazeData, *, seeds: int, episodes: int, seed: int) -> OfflineTask:
@@ -97,7 +100,7 @@ def maze_task(about: MazeData, *, seeds: int, episodes: int, seed: int) -> Offli
         seeds=seeds,
         horizon=env.spec.horizon,
         rows=lambda: point_maze_data.generate(about.maze, about.kind, made, seed),
-        source=lambda own: RolloutSource(env, seeds, 1, seed=own),
+        source=lambda own: RolloutSource(env, seeds, 1, seed=own, mode=about.mode),
         score=arrivals,
         unit="share of episodes that arrive",
         scale=cost,
