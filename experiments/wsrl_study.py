@@ -16,6 +16,7 @@ from rlcore.agents.actor_critic.diagnostics import diagnose
 from rlcore.data import Transitions
 from rlcore.experiments.offline_tasks import OfflineTask
 from rlcore.experiments.wsrl_arms import Arm, Beside, Giver, arm_called, learner, phases_of
+from rlcore.parallel import world
 from rlcore.reporting.lines import Chart, Line, plot_charts
 from rlcore.reporting.statistics import mean, stratified_bootstrap
 from rlcore.seeding import Streams
@@ -79,7 +80,11 @@ def arms_of(study: Study) -> dict[str, Arm]:
 def pretrain(
     task: OfflineTask, study: Study, seed: int, recorder: Recorder, *, implicit: bool = False
 ) -> tuple[Giver, Transitions]:
-    """The offline agent after its updates, and a few of the rows to watch it by; the data end with this function."""
+    """The offline agent after its updates, and a few of the rows to watch it by; the data end with this function.
+
+    Several processes must be able to share out the paths of all seeds, which is looked at before anything is made.
+    """
+    world().share(task.seeds, "the seeds of a study, whose paths are shared out,")
     data, streams = task.data(), Streams(seed)
     check_data(data, task.spaces)
     agent: Giver

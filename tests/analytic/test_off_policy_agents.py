@@ -322,12 +322,13 @@ def test_the_first_compiled_gradients_are_the_eager_ones(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sac", "cal-ql"])
+@pytest.mark.parametrize("name", ["sac", "wsrl", "cal-ql"])
 def test_compiled_steps_are_the_eager_ones(name: str) -> None:
     """Weights, slow weights and Adam's state agree after ten updates, and a checkpoint of one serves the other."""
     soft = replace(WSRL, networks=replace(SMALL, critics=3), critic_steps=2, target_actions=2)
     make: Any = {
         "sac": lambda config: SacRedq(SPACES, config, seeds=2),
+        "wsrl": lambda config: SacRedq(SPACES, replace(config, critic_steps=4, target_actions=1), seeds=2),
         "cal-ql": lambda config: cal_ql(SPACES, CqlConfig(config, actions=2, gap=0.5), seeds=2),
     }[name]
     eager, compiled = make(soft), make(replace(soft, compiled=True))

@@ -16,13 +16,21 @@ from rlcore.agents.actor_critic import SAC, Cql, CqlConfig, Iql, IqlConfig, Netw
 from rlcore.data import Transitions, summary
 from rlcore.envs.maze import PointMaze, PointMazeConfig, WaypointPolicy
 from rlcore.errors import ConfigError
-from rlcore.experiments import locomotion_data, offline_agents, runner_history, runner_tasks, wsrl_locomotion
+from rlcore.experiments import (
+    locomotion_data,
+    offline_agents,
+    runner_history,
+    runner_tasks,
+    wsrl_locomotion,
+    wsrl_study,
+)
 from rlcore.experiments.offline_agents import Learners
 from rlcore.experiments.offline_tasks import MazeData, maze_task
 from rlcore.experiments.runner_tasks import RunnerData, Score, runner_task, task_with
 from rlcore.experiments.wsrl_arms import Beside, arm_called, learner, phases_of
 from rlcore.experiments.wsrl_study import arms_of
 from rlcore.nn.ensemble import Layers
+from rlcore.parallel import World
 from rlcore.seeding import Streams
 from rlcore.simulation.policy import UniformPolicy
 from rlcore.training.offline import MixedSource
@@ -60,6 +68,15 @@ def test_every_offline_agent_learns_from_a_maze_and_is_drawn(
     assert "Cal-QL" in capsys.readouterr().out
     metrics = (tmp_path / "run/umaze-maze-waypoint-data-IQL/metrics.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in metrics if "eval/score" in row] == ["2", "4"], "logged over updates"
+
+
+def test_seeds_that_processes_cannot_share_are_refused_before_any_data_are_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task = maze_task(MazeData(), seeds=5, episodes=1, seed=0)
+    monkeypatch.setattr(wsrl_study, "world", lambda: World(0, 2))
+    with pytest.raises(ConfigError, match=r"seeds of a study.* multiple of the 2 processes, got 5; take 4"):
+        wsrl_study.pretrain(replace(task, rows=lambda: pytest.fail("made data")), wsrl_study.Study(), 0, SILENT)
 
 
 def test_a_score_is_0_for_random_1_for_the_expert_and_has_no_unit() -> None:
