@@ -32,6 +32,7 @@ from rlcore.functional.losses import (
     temperature_loss,
 )
 from rlcore.nn.ensemble import draw_members
+from rlcore.nn.graphs import Compiled
 from rlcore.nn.random_stream import RandomStream
 from rlcore.nn.steps import Following, Named, Seen, adam, step_of
 from rlcore.nn.tanh_gaussian import squash
@@ -67,8 +68,9 @@ class SacConfig:
     """Whether -T log pi(u' | x') belongs to the target."""
     target_actions: int = 1
     """Actions drawn at each x', the best of which counts."""
-    compiled: bool = False
-    """Whether a step is one graph of `torch.compile`: up to a minute once, then faster; equal to rounding only."""
+    compiled: Compiled = False
+    """Whether a step is one graph of `torch.compile`: up to a minute once, then faster; equal to rounding only. 'graph'
+    records it on a GPU."""
     draw_with_replacement: bool = False
     """Reference code of WSRL: one critic may be drawn twice for a target."""
     entropy_at_next: bool = False

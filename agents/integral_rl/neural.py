@@ -12,12 +12,13 @@ Source: Cao and Pan, ICLR 2024, for the equation; Marquardt, SIAM Journal 11, 19
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
 import torch
 from torch import Tensor, nn
-from torch.func import grad
+from torch.func import functional_call, grad
 
 from rlcore.agents.integral_rl.agent import only_finite
 from rlcore.agents.integral_rl.improvement import KnownParts
@@ -26,7 +27,9 @@ from rlcore.data import Windows
 from rlcore.errors import ConfigError, NumericsError, ShapeError
 from rlcore.functional.bases import StateMap
 from rlcore.functional.quadrature import Rule
-from rlcore.nn.gradients import per_sample_gradient, step_along
+from rlcore.nn.gradients import per_sample_gradient
+from rlcore.nn.graphs import Compiled, made
+from rlcore.nn.steps import Named
 from rlcore.training.agent import Agent, Metrics
 
 LARGEST_DAMPING = 1e8
@@ -48,6 +51,9 @@ class NeuralIntegralRlConfig:
     """First damping, as a share of the diagonal of the curvature."""
     stop: float = 1e-3
     """An update ends at a step that lowers the sum of squares by less than this share."""
+    compiled: Compiled = False
+    """Whether a step is two graphs of `torch.compile`: up to a minute once, then faster; equal to rounding only.
+    'graph' records them on a GPU."""
 
 
 @final
@@ -80,6 +86,8 @@ class NeuralIntegralRl(Agent[Windows]):
         self.network = value.double()
         self.known, self.rule, self.config, self.law = known, rule, config, law
         self.register_buffer("improvements", torch.zeros((), dtype=torch.int64))
+        self.linearise: Callable[..., LinearModel] = made(self.linear_model, (), config.compiled)
+        self.attempt: Callable[..., tuple[Named, Tensor]] = made(self.moved_by, (), config.compiled)
 
     def value(self, x: Tensor) -> Tensor:  # [..., n] -> [...]
         """V(x), a cost."""
@@ -154,33 +162,56 @@ class NeuralIntegralRl(Agent[Windows]):
 
     def fit(self, rows: Rows) -> tuple[Tensor, int]:
         """Levenberg and Marquardt's method; the root mean square of the residuals, and the steps that it took."""
-        damping = self.config.damping
-        residual, jacobian = rows.residual(self.network), rows.jacobian(self.network)
-        cost = residual.square().mean()
-        if not bool((jacobian.abs().amax() > 0.0) & jacobian.isfinite().all()):
-            raise NumericsError(
-                "V at the ends of the windows must depend on the parameters, and smoothly, but its derivatives are all "
-                "0 or not finite; take another network or other first weights"
-            )
+        damping, parameters = self.config.damping, dict(self.network.named_parameters())
         for step in range(1, self.config.steps + 1):
-            curvature = jacobian.mT @ jacobian / len(residual)
-            size = curvature.diagonal().clamp(min=1e-6 * float(curvature.diagonal().max()))
-            slope = jacobian.mT @ residual / len(residual)
+            at = self.linearise({name: p.detach() for name, p in parameters.items()}, rows)
+            if step == 1 and not bool(at.usable):
+                raise NumericsError(
+                    "V at the ends of the windows must depend on the parameters, and smoothly, but its derivatives are "
+                    "all 0 or not finite; take another network or other first weights"
+                )
             while True:
-                move = -torch.linalg.solve(curvature + damping * torch.diag(size), slope)
-                step_along(self.network, move)
-                residual = rows.residual(self.network)
-                if bool(residual.square().mean() < cost):
+                moved, cost = self.attempt({name: p.detach() for name, p in parameters.items()}, rows, at.step(damping))
+                if bool(cost < at.cost):
                     break
-                step_along(self.network, -move)
                 damping *= 4.0
                 if damping > LARGEST_DAMPING:  # rounding is all that is left to gain
-                    return cost.sqrt(), step
-            before, cost = cost, residual.square().mean()
-            if float(cost) > (1.0 - self.config.stop) * float(before):
+                    return at.cost.sqrt(), step
+            for name, p in parameters.items():
+                p.copy_(moved[name])
+            if float(cost) > (1.0 - self.config.stop) * float(at.cost):
                 break
-            damping, jacobian = max(damping / 8.0, 1e-12), rows.jacobian(self.network)
+            damping = max(damping / 8.0, 1e-12)
         return cost.sqrt(), step
+
+    def linear_model(self, parameters: Named, rows: Rows) -> LinearModel:
+        """The residuals' mean square at the parameters, with what a step needs of their derivatives."""
+        residual, jacobian = rows.residual(self.network, parameters), rows.jacobian(self.network, parameters)
+        curvature, slope = jacobian.mT @ jacobian / len(residual), jacobian.mT @ residual / len(residual)
+        usable = (jacobian.abs().amax() > 0.0) & jacobian.isfinite().all()
+        return LinearModel(residual.square().mean(), curvature, slope, usable)
+
+    def moved_by(self, parameters: Named, rows: Rows, move: Tensor) -> tuple[Named, Tensor]:
+        """Where a step [p] leads, and the residuals' mean square there []."""
+        parts = torch.split(move, [p.numel() for p in parameters.values()])
+        moved = {name: p + part.view_as(p) for (name, p), part in zip(parameters.items(), parts, strict=True)}
+        return moved, rows.residual(self.network, moved).square().mean()
+
+
+class LinearModel(NamedTuple):
+    """The sum of squares near some parameters."""
+
+    cost: Tensor  # mean square of the residuals []
+    curvature: Tensor  # J'J / W [p, p]
+    slope: Tensor  # J'r / W [p]
+    usable: Tensor  # bool [], whether J is finite and not 0
+
+    def step(self, damping: float) -> Tensor:  # -> [p]
+        """-(J'J + damping D)^-1 J'r, D the diagonal of J'J; not finite where that is singular."""
+        size = self.curvature.diagonal()
+        size = torch.maximum(size, 1e-6 * size.max())
+        found: Tensor = torch.linalg.solve_ex(self.curvature + damping * torch.diag(size), -self.slope)[0]
+        return found
 
 
 class Rows(NamedTuple):
@@ -192,12 +223,13 @@ class Rows(NamedTuple):
     integral: Tensor  # I_j [W]
     scale: Tensor  # s_j [W]
 
-    def residual(self, value: nn.Module) -> Tensor:  # -> [W]
-        """(V(x_j) - e^{-beta T} V(x_j+) - I_j) / s_j."""
-        found: Tensor = (value(self.start) - self.keep * value(self.end) - self.integral) / self.scale
+    def residual(self, value: nn.Module, parameters: Named | None = None) -> Tensor:  # -> [W]
+        """(V(x_j) - e^{-beta T} V(x_j+) - I_j) / s_j, with other parameters if they are given."""
+        first, last = (functional_call(value, parameters or {}, (x,)) for x in (self.start, self.end))
+        found: Tensor = (first - self.keep * last - self.integral) / self.scale
         return found
 
-    def jacobian(self, value: nn.Module) -> Tensor:  # -> [W, p]
+    def jacobian(self, value: nn.Module, parameters: Named) -> Tensor:  # -> [W, p]
         """Its derivatives by the parameters."""
-        slopes = per_sample_gradient(value, self.start) - self.keep * per_sample_gradient(value, self.end)
-        return slopes / self.scale.unsqueeze(1)
+        first, last = (per_sample_gradient(value, x, parameters) for x in (self.start, self.end))
+        return (first - self.keep * last) / self.scale.unsqueeze(1)

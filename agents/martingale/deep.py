@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -27,13 +27,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlcore.agents.martingale.online import check_alive, check_clip, climb, rated_optimizer
+from rlcore.agents.martingale.ascent import Ascent, Steps, update_of
+from rlcore.agents.martingale.online import check_alive, check_clip, is_alive, rated_optimizer, seconds_of
 from rlcore.checks import check_not_negative, check_positive
 from rlcore.data import Transitions
 from rlcore.errors import ShapeError
+from rlcore.nn.graphs import Compiled
 from rlcore.nn.mlp import Mlp, Scalar
 from rlcore.nn.normalised_q import NormalisedQ
 from rlcore.nn.squashed import Actor, SquashedFeedback, SquashedGaussian
+from rlcore.nn.steps import Following, Named, Seen
 from rlcore.parallel import world
 from rlcore.simulation.environment import ControlSpec
 from rlcore.training.agent import Agent, Metrics
@@ -60,6 +63,9 @@ class DeepConfig:
     """Time constant [s] with which a copy of J follows it, from which J(X_L) is taken."""
     gradient_clip: float = 10.0
     """Largest Euclidean norm of the gradient of an update."""
+    compiled: Compiled = False
+    """Whether an update is one graph of `torch.compile`: up to a minute once, then faster; equal to rounding only.
+    'graph' records it on a GPU."""
 
 
 class DeepActorCritic(Agent[Transitions]):
@@ -90,6 +96,13 @@ class DeepActorCritic(Agent[Transitions]):
         critic = ([*value.parameters(), *q.parameters()], config.critic_rate)
         self.optimizers["critic"] = rated_optimizer(FUSED, [critic])
         self.optimizers["actor"] = rated_optimizer(FUSED, [(list(actor.parameters()), config.actor_rate)])
+        following = Following(self.target, value, -math.expm1(-config.update_interval / config.target_time))
+        both = {"critic": following, "actor": None}
+        ascents = {
+            name: Ascent(f"{name}_objective", self.optimizers[name], config.gradient_clip, slow)
+            for name, slow in both.items()
+        }
+        self.learning = update_of(self, self.advance, ascents, compiled=config.compiled)
 
     @property
     def _actor(self) -> Actor:
@@ -102,39 +115,50 @@ class DeepActorCritic(Agent[Transitions]):
         """q(x, a) of the policy of the moment, reward per second."""
         return self.q(obs, action, self._actor.cloud(obs), self.config.temperature)  # type: ignore[no-any-return]
 
-    def update(self, batch: Transitions) -> Metrics:
-        if "node_obs" not in batch.extras:
-            raise ShapeError("the rows must be windows, with node_obs in their extras; put a WindowSource before them")
-        config = self.config
-        batch = batch.to(dtype=next(self.value.parameters()).dtype)  # a replay keeps float32; networks may be float64
+    def critic_objective(self, columns: Mapping[str, Any], seconds: Tensor) -> Seen:
+        """What J and q climb [], whether they may [], delta, J and q [*]."""
+        batch = Transitions(**columns)
         with torch.no_grad():
             cloud = self._actor.cloud(batch.obs)
             running = node_integral(batch, self.q_rate(batch.extras["node_obs"], batch.extras["node_action"]))
             reached = batch.reward - running + batch.discount * self.target(batch.next_obs)
-        value, q = self.value(batch.obs), self.q(batch.obs, batch.action, cloud, config.temperature)
+        value, q = self.value(batch.obs), self.q(batch.obs, batch.action, cloud, self.config.temperature)
         delta = (reached - value).detach()
-        seconds = world().mean(batch.dt.sum())
-        check_alive("replay actor-critic", delta, seconds, self.elapsed, lambda: "lower critic_rate or actor_rate")
-        decay = 1.0 / (1.0 + (float(self.elapsed) / config.decay_time) ** 2) if config.decay_time else 1.0
-        step = config.update_interval * decay  # s
-        climb(self.optimizers["critic"], ((value + q) * delta).sum() / seconds, step, config.gradient_clip)
+        return ((value + q) * delta).sum() / seconds, is_alive(delta, batch.dt, seconds), delta, value, q
 
-        self.q.requires_grad_(False)
-        objective = self.q.mean(batch.obs, self._actor.cloud(batch.obs), config.temperature).mean()
-        self.q.requires_grad_(True)
-        climb(self.optimizers["actor"], objective, step, config.gradient_clip)
-        follow = -math.expm1(-config.update_interval / config.target_time)
-        with torch.no_grad():
-            for slow, fast in zip(self.target.parameters(), self.value.parameters(), strict=True):
-                slow.lerp_(fast, follow)
-        self.elapsed += config.update_interval
+    def actor_objective(self, obs: Tensor, alive: Tensor) -> Seen:
+        """What the policy climbs [], whether it may, and once more for the metrics."""
+        found = self.q.mean(obs, self._actor.cloud(obs), self.config.temperature).mean()
+        return found, alive, found
+
+    def advance(self, step: Steps, columns: Mapping[str, Any], seconds: Tensor, elapsed: Tensor) -> Named:
+        """The steps of an update, and the elapsed time after it."""
+        config = self.config
+        share = elapsed / config.decay_time if config.decay_time else torch.zeros_like(elapsed)
+        pace = config.update_interval / (1.0 + share.square())  # s
+        alive, delta, value, q = step["critic"](pace, columns, seconds)
+        _, objective = step["actor"](pace, columns["obs"], alive)
         return {
+            "alive": alive,
+            "elapsed": torch.where(alive, elapsed + config.update_interval, elapsed),
             "train/residual_mean": delta.mean(),
             "train/residual_sd": delta.std(),
-            "train/value": value.detach().mean(),
-            "train/q_sd": q.detach().std(),
-            "train/actor_objective": objective.detach(),
+            "train/value": value.mean(),
+            "train/q_sd": q.std(),
+            "train/actor_objective": objective,
         }
+
+    def update(self, batch: Transitions) -> Metrics:
+        if "node_obs" not in batch.extras:
+            raise ShapeError("the rows must be windows, with node_obs in their extras; put a WindowSource before them")
+        batch = batch.to(dtype=next(self.value.parameters()).dtype)  # a replay keeps float32; networks may be float64
+        seconds = world().mean(batch.dt.sum())
+        metrics = self.learning(vars(batch), seconds, self.elapsed)
+        if not bool(metrics.pop("alive")):
+            delta, time = self.critic_objective(vars(batch), seconds)[2], seconds_of(batch.dt)
+            check_alive("replay actor-critic", delta, time, self.elapsed, lambda: "lower critic_rate or actor_rate")
+        self.elapsed.copy_(metrics.pop("elapsed"))
+        return metrics
 
 
 def ct_sac(

@@ -45,12 +45,12 @@ def climb(optimizer: Optimizer, objective: Tensor, seconds_per_step: float, grad
     """One step up the gradient of `objective` (per second), of length rate times `seconds_per_step`."""
     for group in optimizer.param_groups:
         group["lr"] = group["rate"] * seconds_per_step
+    own = [p for group in optimizer.param_groups for p in group["params"]]
     optimizer.zero_grad()
-    (-objective).backward()  # type: ignore[no-untyped-call]
-    own = (p for group in optimizer.param_groups for p in group["params"])
+    (-objective).backward(inputs=own)  # type: ignore[no-untyped-call]
     world().average_([p.grad for p in own if p.grad is not None])
     if gradient_clip < math.inf:
-        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], gradient_clip)
+        nn.utils.clip_grad_norm_(own, gradient_clip)
     optimizer.step()
 
 
@@ -74,6 +74,11 @@ def unbounded(obs: Tensor, discount_rate: float) -> str | None:
         f"the states reach {largest:.1e}: if they grow for ever, the policy does not stabilise the problem, and a "
         "reward per second needs one that does: start from such a policy or give a discount rate; else lower the rates"
     )
+
+
+def is_alive(delta: Tensor, dt: Tensor, seconds: Tensor) -> Tensor:  # [*], [*], [] -> bool []
+    """Whether time grows in every row, and the residuals are numbers within bounds."""
+    return (dt > 0).all() & (world().mean(delta.abs().sum()) / seconds < EXPLODED)
 
 
 def check_alive(name: str, delta: Tensor, seconds: Tensor, elapsed: Tensor | None, why: Callable[[], str]) -> None:

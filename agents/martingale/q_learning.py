@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from rlcore.agents.martingale.ascent import Ascent, Steps, update_of
 from rlcore.agents.martingale.online import (
     check_alive,
     check_clip,
-    climb,
+    is_alive,
     named,
     rated_optimizer,
     seconds_of,
@@ -37,7 +38,9 @@ from rlcore.data import Transitions
 from rlcore.errors import ConfigError
 from rlcore.functional.martingale import increment, log_decay
 from rlcore.nn.gradients import per_sample_gradient
+from rlcore.nn.graphs import Compiled
 from rlcore.nn.quadratic_q import BoxQuadraticQ, QuadraticQ, check_normalised, normalised_by_construction
+from rlcore.nn.steps import Following, Named
 from rlcore.parallel import world
 from rlcore.training.agent import Agent, Metrics
 
@@ -78,6 +81,9 @@ class QLearningConfig:
     watch: int = 0
     """Every so many updates, count the squares of dJ/dtheta into `train/test_function_share`; 0 never. If it
     does not fall like 1 / n, the test functions are not square-integrable under the data."""
+    compiled: Compiled = False
+    """Whether an update is one graph of `torch.compile`: up to a minute once, then faster; equal to rounding only.
+    'graph' records it on a GPU."""
 
 
 class QLearning(Agent[Transitions]):
@@ -118,53 +124,73 @@ class QLearning(Agent[Transitions]):
         self.register_buffer("elapsed", torch.zeros((), dtype=torch.float64))
         scale, others = named(q, "log_scale")
         rates = ((list(value.parameters()), config.value_rate), (others, config.q_rate), (scale, config.scale_rate))
-        self.optimizers["martingale"] = rated_optimizer(optimizer, rates)
+        self.optimizers["martingale"] = made = rated_optimizer(optimizer, rates)
+        follow = 1.0 - math.exp(-config.update_interval / config.target_time) if config.target_time else 0.0
+        following = None if self.target is None else Following(self.target, value, follow)
+        ascents = {"martingale": Ascent("objective", made, config.gradient_clip, following)}
+        self.learning = update_of(self, self.advance, ascents, compiled=config.compiled)
 
     def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:
         return self.q.act(obs, noise)
 
-    def residual(self, batch: Transitions) -> tuple[Tensor, Tensor]:  # -> [*], [*]
-        """J + q, whose gradient is the test function, and delta, which is not differentiated."""
+    def residual(self, batch: Transitions, average_reward: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """J + q [*], whose gradient is the test function, and delta [*], which is not differentiated."""
+        average = self.average_reward if average_reward is None else average_reward
         value, q = self.value(batch.obs), self.q(batch.obs, batch.action)
         with torch.no_grad():
             after = (self.value if self.target is None else self.target)(batch.next_obs) * (batch.discount > 0)
             beta = self.config.discount_rate
-            running = q + (beta * value if beta else self.average_reward)
+            running = q + (beta * value if beta else average)
             delta = increment(value, after, batch.reward, batch.dt, running=running)
         return value + q, delta
 
-    def update(self, batch: Transitions) -> Metrics:
+    def objective(
+        self, columns: Mapping[str, Any], average_reward: Tensor, seconds: Tensor
+    ) -> tuple[Tensor, ...]:  # -> [], bool [], [*], []
+        """What is climbed, whether it may be, delta, and the weighted residual per second."""
+        batch = Transitions(**columns)
+        tests, delta = self.residual(batch, average_reward)
+        weighted = delta if self.weight is None else self.weight(batch.obs, batch.action) * delta
+        alive = is_alive(delta, batch.dt, seconds)
+        return (tests * weighted).sum() / seconds, alive, delta, world().mean(weighted.sum()) / seconds
+
+    def advance(
+        self, step: Steps, columns: Mapping[str, Any], seconds: Tensor, average_reward: Tensor, elapsed: Tensor
+    ) -> Named:
+        """The steps of an update; the average reward and the elapsed time after it."""
         config = self.config
+        decay = log_decay(elapsed) if config.decay else torch.ones_like(elapsed)
+        pace = config.update_interval * decay  # s
+        alive, delta, drift = step["martingale"](pace, columns, average_reward, seconds)
+        learned = 0.0 if config.discount_rate else torch.where(alive, config.value_rate * pace * drift, 0.0)
+        return {
+            "alive": alive,
+            "elapsed": torch.where(alive, elapsed + config.update_interval, elapsed),
+            "average_reward": average_reward + learned,
+            "train/residual_mean": delta.mean(),
+            "train/residual_sd": delta.std(correction=0),
+            "train/learning_rate": config.q_rate * decay,
+        }
+
+    def update(self, batch: Transitions) -> Metrics:
         if not self.normalised:
             check_normalised(self.q, batch.obs)
             self.normalised = True
-        tests, delta = self.residual(batch)
-        weight = 1.0 if self.weight is None else self.weight(batch.obs, batch.action)
-        seconds = seconds_of(batch.dt)
-        if self.tests is not None and round(float(self.elapsed) / config.update_interval) % config.watch == 0:
-            scale = weight.unsqueeze(-1) if isinstance(weight, Tensor) else weight
-            self.tests.see(scale * per_sample_gradient(self.value, batch.obs))
-            self.tests.warn("q-learning", WEIGHT)
-        check_alive("q-learning", delta, seconds, self.elapsed, lambda: self._remedy(batch.obs))
-        decay = float(log_decay(self.elapsed)) if config.decay else 1.0
-        step = config.update_interval * decay  # s
-        weighted = weight * delta
-        climb(self.optimizers["martingale"], (tests * weighted).sum() / seconds, step, config.gradient_clip)
-        if not config.discount_rate:
-            self.average_reward += config.value_rate * step * world().mean(weighted.sum()) / seconds
-        if self.target is not None:
-            follow = 1.0 - math.exp(-config.update_interval / config.target_time)
-            with torch.no_grad():
-                for slow, fast in zip(self.target.parameters(), self.value.parameters(), strict=True):
-                    slow.lerp_(fast, follow)
-        self.elapsed += config.update_interval
-        metrics: dict[str, Tensor | float] = {
-            "train/residual_mean": delta.mean(),
-            "train/residual_sd": delta.std(correction=0),
-            "train/average_reward": self.average_reward,
-            "train/learning_rate": config.q_rate * decay,
-        }
-        return metrics if self.tests is None else metrics | {"train/test_function_share": self.tests.share}
+        tests, interval = self.tests, self.config.update_interval
+        if tests is not None and round(float(self.elapsed) / interval) % self.config.watch == 0:
+            scale = 1.0 if self.weight is None else self.weight(batch.obs, batch.action).unsqueeze(-1)
+            tests.see(scale * per_sample_gradient(self.value, batch.obs))
+            tests.warn("q-learning", WEIGHT)
+        columns = {name: x for name, x in vars(batch).items() if name != "extras"}
+        seconds = world().mean(batch.dt.sum())
+        metrics = self.learning(columns, seconds, self.average_reward, self.elapsed)
+        if not bool(metrics.pop("alive")):
+            delta = self.residual(batch)[1]
+            check_alive("q-learning", delta, seconds_of(batch.dt), self.elapsed, lambda: self._remedy(batch.obs))
+        for name in ("elapsed", "average_reward"):
+            getattr(self, name).copy_(metrics.pop(name))
+        metrics["train/average_reward"] = self.average_reward
+        return metrics if tests is None else {**metrics, "train/test_function_share": tests.share}
 
     def _remedy(self, obs: Tensor) -> str:
         """What to change, from what is known about the test functions and the states."""

@@ -24,7 +24,7 @@ from rlcore.data import Transitions
 from rlcore.functional.returns import traced_sum
 from rlcore.nn.actor_critic import ActorCritic, View
 from rlcore.nn.flat_adam import Descent, FlatAdam, Pace
-from rlcore.nn.graphs import Graph
+from rlcore.nn.graphs import made
 from rlcore.nn.random_stream import RandomStream
 from rlcore.parallel import world
 
@@ -52,8 +52,8 @@ class Proximal(nn.Module):
         self.pull_kind = "kl"
         """Which divergence a pull has: kl, chi2 or sqrt_chi2."""
         self.register_buffer("gathered", torch.zeros((), dtype=torch.long))
-        self.passing: Callable[..., Tensor] = Graph(self.passes) if config.compiled else self.passes
-        self.packing: Callable[..., Tensor] = Graph(self.pack) if config.compiled else self.pack
+        self.passing: Callable[..., Tensor] = made(self.passes, ("at", "tally"), config.compiled)
+        self.packing: Callable[..., Tensor] = made(self.pack, (), config.compiled)
 
     def act(self, obs: Tensor, noise: Tensor | None) -> Tensor:  # [B, d + M], [B, noise_dim] -> [B, m + M]
         """Actions, followed by what to remember if there is a memory; row b belongs to run b mod S."""

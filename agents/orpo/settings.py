@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rlcore.checks import check_integer, check_not_negative, check_numbers, check_positive
 from rlcore.errors import ConfigError
+from rlcore.nn.graphs import Compiled
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,9 @@ class PpoConfig:
     """Largest Euclidean norm of a run's gradient."""
     sequence: int = 16
     """With a memory: steps along which gradients flow; it must divide the steps of a batch."""
-    compiled: bool = False
-    """Whether gradient steps are compiled graphs: up to a minute once, then much faster on small networks."""
+    compiled: Compiled = False
+    """Whether gradient steps are compiled graphs: up to a minute once, then much faster on small networks; 'graph'
+    records them on a GPU."""
 
 
 def check_config(config: PpoConfig) -> None:

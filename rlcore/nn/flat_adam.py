@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from rlcore.errors import ShapeError
-from rlcore.nn.graphs import Graph
+from rlcore.nn.graphs import Compiled, made
 from rlcore.parallel import world
 
 B1, B2, EPS = 0.9, 0.999, 1e-8
@@ -66,7 +66,7 @@ class FlatAdam(nn.Module):
     square: Tensor  # [S, P]
     steps: Tensor  # [S]
 
-    def __init__(self, module: nn.Module, loss: str, seeds: int, *, compiled: bool = False) -> None:
+    def __init__(self, module: nn.Module, loss: str, seeds: int, *, compiled: Compiled = False) -> None:
         super().__init__()
         self.world = world()
         self.names = [name for name, _ in module.named_parameters()]
@@ -79,9 +79,9 @@ class FlatAdam(nn.Module):
         for name in ("mean", "square"):
             self.register_buffer(name, torch.zeros(seeds, sum(self.sizes)))
         self.register_buffer("steps", torch.zeros(seeds))
-        self.slope: Callable[..., tuple[Tensor, ...]] = Graph(self.gradient_of) if compiled else self.gradient_of
-        self.go: Callable[..., Tensor] = Graph(self.move) if compiled else self.move
-        self.taken: Callable[..., tuple[Tensor, ...]] = Graph(self.take) if compiled else self.take
+        self.slope: Callable[..., tuple[Tensor, ...]] = made(self.gradient_of, (), compiled)
+        self.go: Callable[..., Tensor] = made(self.move, ("at",), compiled)
+        self.taken: Callable[..., tuple[Tensor, ...]] = made(self.take, ("at",), compiled)
 
     @torch.no_grad()
     def flat(self) -> Tensor:  # -> [S, P]

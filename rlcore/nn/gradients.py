@@ -6,14 +6,17 @@ import torch
 from torch import Tensor, nn
 
 
-def per_sample_gradient(function: nn.Module, x: Tensor) -> Tensor:  # [..., d] -> [..., p]
-    """df(x)/dtheta of every row, theta being all parameters in their order, flattened."""
+def per_sample_gradient(
+    function: nn.Module, x: Tensor, parameters: dict[str, Tensor] | None = None
+) -> Tensor:  # [..., d] -> [..., p]
+    """df(x)/dtheta of every row, theta being all parameters in their order, flattened; at others if they are given."""
 
     def value(parameters: dict[str, Tensor], row: Tensor) -> Tensor:
         found: Tensor = torch.func.functional_call(function, parameters, (row.unsqueeze(0),))
         return found.squeeze(0)
 
-    parameters = {name: p.detach() for name, p in function.named_parameters()}
+    if parameters is None:
+        parameters = {name: p.detach() for name, p in function.named_parameters()}
     rows = x.reshape(-1, x.shape[-1])
     found = torch.func.vmap(torch.func.grad(value), (None, 0))(parameters, rows)
     return torch.cat([found[name].flatten(1) for name in parameters], dim=1).reshape(*x.shape[:-1], -1)

@@ -9,7 +9,7 @@ Source: Kingma and Ba, "Adam", ICLR 2015, algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 from torch.optim import Adam, Optimizer
 
-from rlcore.nn.graphs import Graph
+from rlcore.nn.graphs import Compiled, Graph, is_recorded
 from rlcore.parallel import world
 
 Seen = tuple[Tensor, ...]
@@ -72,7 +72,7 @@ def step_of(
     optimizer: Adam,
     following: Following | None = None,
     *,
-    compiled: bool,
+    compiled: Compiled,
     key: object = None,
 ) -> Callable[..., Seen]:
     """The step that moves the optimiser's parameters down the owner's loss of this name -> (loss, *seen), detached.
@@ -81,7 +81,7 @@ def step_of(
     differ in nothing but their parameters and arguments.
     """
     if compiled:
-        return FusedStep(owner, loss, optimizer, following, key)
+        return FusedStep(owner, loss, optimizer, following, key, recorded=is_recorded(compiled))
     return EagerStep(owner, loss, optimizer, following)
 
 
@@ -111,15 +111,26 @@ class Method(nn.Module):
         return getattr(self.owner, self.name)(*args)  # type: ignore[no-any-return]
 
 
+def state_of(optimizer: Optimizer, parameter: nn.Parameter) -> dict[str, Tensor]:
+    """Adam's state of a parameter, begun where `torch.optim` would begin it."""
+    state: dict[str, Tensor] = optimizer.state[parameter]
+    if not state:
+        state["step"] = torch.zeros((), device=parameter.device)
+        state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+    return state
+
+
+MOVED = ("parameters", "slow", "moments")
+"""Arguments that a step changes in place."""
 GRAPHS: dict[str, Callable[..., Any]] = {}
 """Compiled graphs by their keys; each keeps the owner that it was compiled for, but not what that one learns."""
 
 
-def compiled_once(method: Any, name: str | None) -> Callable[..., Any]:
-    """A method as one graph; one that is known by its name is taken again."""
+def compiled_once(method: Any, name: str | None, changed: Sequence[str], recorded: bool) -> Callable[..., Any]:
+    """A method as one `Graph`; one that is known by its name is taken again."""
     if name is not None and name in GRAPHS:
         return GRAPHS[name]
-    graph = Graph(method)
+    graph = Graph(method, changed, recorded=recorded)
     if name is not None:
         GRAPHS[name] = graph
     return graph
@@ -129,8 +140,16 @@ class FusedStep:
     """By one compiled graph; compiled again for every new size of its arguments."""
 
     def __init__(
-        self, owner: nn.Module, loss: str, optimizer: Adam, following: Following | None, key: object = None
+        self,
+        owner: nn.Module,
+        loss: str,
+        optimizer: Adam,
+        following: Following | None,
+        key: object = None,
+        *,
+        recorded: bool = False,
     ) -> None:
+        self.recorded = recorded
         self.method, self.optimizer, self.following = Method(owner, loss), optimizer, following
         own = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self.parameters = {name: p for name, p in self.method.named_parameters() if id(p) in own}
@@ -146,7 +165,8 @@ class FusedStep:
         self.world = world()
         pieces = [self.graph] if self.world.alone else [self.slope, self.move]  # no graph can wait for other processes
         self.compiled = [
-            compiled_once(piece, None if key is None else repr((key, loss, n))) for n, piece in enumerate(pieces)
+            compiled_once(piece, None if key is None else repr((key, loss, n)), MOVED, recorded)
+            for n, piece in enumerate(pieces)
         ]
 
     @torch.no_grad()
@@ -174,16 +194,8 @@ class FusedStep:
 
     def moments(self) -> Moments:
         """What a step moves beside the parameters."""
-        state = [self.state_of(p) for p in self.parameters.values()]
+        state = [state_of(self.optimizer, p) for p in self.parameters.values()]
         return Moments(*([s[name] for s in state] for name in ("step", "exp_avg", "exp_avg_sq")))
-
-    def state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
-        """Adam's state of a parameter, begun where `torch.optim` would begin it."""
-        state: dict[str, Tensor] = self.optimizer.state[parameter]
-        if not state:
-            state["step"] = torch.zeros((), device=parameter.device)
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-        return state
 
     def graph(
         self,

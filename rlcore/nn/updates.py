@@ -47,7 +47,9 @@ class FusedUpdate:
         places = [{name: place[id(p)] for name, p in part.items()} for part in parts]
         self.places = {name: places[3 * k : 3 * k + 3] for k, name in enumerate(steps)}
         self.rates: tuple[list[float], Tensor] | None = None
-        self.compiled = compiled_once(self.graph, None if key is None else repr((key, body.__qualname__)))
+        name = None if key is None else repr((key, body.__qualname__))
+        recorded = any(step.recorded for step in steps.values())
+        self.compiled = compiled_once(self.graph, name, ("given", "moments"), recorded)
 
     @torch.no_grad()
     def __call__(self, *args: Any) -> Named:

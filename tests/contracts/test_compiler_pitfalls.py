@@ -19,6 +19,7 @@ from rlcore.envs import make
 from rlcore.envs.control.stopped_brownian import StoppedBrownian, StoppedBrownianConfig
 from rlcore.errors import ConfigError
 from rlcore.experiments.acceptance.modes import gap_from, without_machine_code
+from rlcore.nn.graphs import line
 from rlcore.simulation import EnvState, Feedback, begin, rollout, rollout_with_reset
 from rlcore.simulation.environment import Environment
 
@@ -177,3 +178,19 @@ def test_no_prototype_of_control_flow_and_no_hidden_cuda_graphs() -> None:
     assert len(files) > 300
     found = [f"{path}: {word}" for path in files for word in words if word in path.read_text()]
     assert found == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_single_number_is_changed_in_place_as_a_vector_of_one(dtype: torch.dtype) -> None:
+    """Torch 2.13 loses what a graph for a processor does in place to a float64 of no dimension; `line` is the way."""
+    number = torch.zeros((), dtype=dtype)
+
+    def add(x: Tensor) -> Tensor:
+        x.add_(1.0)
+        return 2.0 * x
+
+    with torch.no_grad():
+        found = torch.compile(add, fullgraph=True, dynamic=False)(line(number))
+    assert number.item() == 1.0
+    assert found.item() == 2.0

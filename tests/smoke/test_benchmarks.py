@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from rlcore.experiments.benchmark import (
     cal_ql,
     clstd,
+    martingale_updates,
     nash,
     nash_language,
     pieces,
@@ -23,6 +25,7 @@ from rlcore.experiments.benchmark import (
 from rlcore.experiments.benchmark.machine import Machine
 from rlcore.experiments.benchmark.module_lists import ModuleListCalQl, ModuleListWsrl
 from rlcore.experiments.benchmark.peer_process import MissingPeerError, PeerProcess
+from rlcore.experiments.benchmark.timing import Work
 from rlcore.functional.returns import traced_sum
 from rlcore.simulation import Feedback, begin, rollout
 
@@ -62,6 +65,12 @@ def test_both_sides_of_an_off_policy_benchmark_run(name: str) -> None:
     found = RATES[name]()
     assert len(found) == 2
     assert all(len(rates) == 1 and rates[0] > 0.0 for rates in found.values())
+
+
+@pytest.mark.parametrize("make", [kind[1] for kind in martingale_updates.KINDS], ids=lambda make: make.__name__)
+def test_the_updates_that_are_timed_go_on(make: Callable[[int, bool], Work]) -> None:
+    work = make(8, False)
+    assert [work() > 0 for _ in range(3)] == [True] * 3
 
 
 @pytest.mark.parametrize("published", [ModuleListWsrl, ModuleListCalQl])
