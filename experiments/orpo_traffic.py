@@ -50,6 +50,8 @@ class Config:
     """Who enters."""
     spread: float = 0.15
     """Standard deviation of the reference's accelerations about the car-following law [m/s^2]."""
+    r: float | None = 0.99
+    """Correlation that is relied on; None takes that of the clone's rewards, about 0.4, which leaves nothing to gain."""
     arms: tuple[Arm, ...] = (Arm(), Arm("none"))
     """Ways to hold the occupancy, each from the clone."""
     effort: Effort = field(default_factory=Effort)
@@ -96,6 +98,7 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
         measure=measure,
         peaks=("stop", "parked_cars"),
         input_scale=SCALE * COMMANDS,
+        r=config.r,
         note=f"{config.env.horizon:g} s",
     )
     return run_task(task, config.arms, config.effort, config.learner, config.ratio, seed, recorder)

@@ -58,6 +58,8 @@ def plot_charts(charts: Sequence[Chart], path: str | Path) -> None:
         axes.margins(x=0.03)
         if chart.log_x:
             axes.set_xscale("log")
+        else:
+            axes.locator_params(axis="x", nbins=6)  # room for numbers of steps
         if chart.log_y:
             axes.set_yscale("log")
         draw_lines(figure, axes, chart)

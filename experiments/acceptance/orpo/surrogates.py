@@ -89,9 +89,7 @@ def studied(name: str, preset: str = "quick") -> dict[str, float]:
     return modules[name].run(modules[name].PRESETS[preset], 0)  # type: ignore[no-any-return]
 
 
-@row(
-    SYSTEM, "pandemic-learn", "epidemic, ORPO, r .99 given: true over the clone, early raises", ">= 15 %, 0", slow=True
-)
+@row(SYSTEM, "pandemic-learn", "epidemic, ORPO, r .9 given: true over the clone, early raises", ">= 15 %, 0", slow=True)
 def pandemic_learn() -> Measurement:
     found = studied("pandemic")
     gain, early = 1.0 - found["sqrt_chi2/eval/true"] / found["clone/true"], found["sqrt_chi2/eval/premature"]
