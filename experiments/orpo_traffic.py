@@ -51,7 +51,7 @@ class Config:
     spread: float = 0.15
     """Standard deviation of the reference's accelerations about the car-following law [m/s^2]."""
     r: float | None = 0.99
-    """Correlation that is relied on; None takes that of the clone's rewards, about 0.4, which leaves nothing to gain."""
+    """Correlation that is relied on; None takes that of the clone's rewards: 0.4, with which nothing is gained."""
     arms: tuple[Arm, ...] = (Arm(), Arm("none"))
     """Ways to hold the occupancy, each from the clone."""
     effort: Effort = field(default_factory=Effort)
