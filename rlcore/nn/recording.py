@@ -21,8 +21,8 @@ WARM_UP = 3
 KEPT = 8
 """Recordings of a function that are kept, one for each kind of arguments; each holds copies of these."""
 
-Record = Callable[[Callable[[], Any]], tuple[Callable[[], None], Any]]
-"""From work to what does it again, and what it gives: the same tensors each time."""
+Record = Callable[[Callable[[], Any], torch.device], tuple[Callable[[], None], Any]]
+"""From work on a device to what does it again, and what it gives: the same tensors each time."""
 
 
 def check_cuda(what: str) -> None:
@@ -31,8 +31,10 @@ def check_cuda(what: str) -> None:
         raise ConfigError(f"{what} needs CUDA, and there is no such GPU here; take compiled=True, or False")
 
 
-def by_graph(work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+def by_graph(work: Callable[[], Any], device: torch.device) -> tuple[Callable[[], None], Any]:
     """By a CUDA graph, after a warm-up on a side stream, in which all is compiled and allocated."""
+    if device.type != "cuda":  # a graph would hold nothing, and a replay would leave old results
+        raise ConfigError(f"a recorded update needs its agent on a GPU, got {device}; move it with .to('cuda')")
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -81,14 +83,15 @@ class Recording:
         moved: Sequence[Tensor],
         record: Record,
     ) -> None:
-        if len({x.device for x in given}) > 1:
-            places = ", ".join(sorted({str(x.device) for x in given}))
+        devices = {x.device for x in given}
+        if len(devices) != 1:
+            places = ", ".join(sorted(map(str, devices))) or "none"
             raise ConfigError(f"a recorded update needs all its tensors on one device, got {places}; move the agent")
         own = tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, args)
         self.inputs = tensors_of(own)
         place = {id(x): k for k, x in enumerate(given)}
         self.changed = [self.inputs[place[id(x)]] for x in moved]
-        self.replay, found = record(lambda: function(*own))
+        self.replay, found = record(lambda: function(*own), *devices)
         self.leaves, self.tree = tree_flatten(found)
 
     def __call__(self, given: list[Tensor], moved: list[Tensor]) -> Any:

@@ -34,7 +34,7 @@ class Tape:
     def __init__(self) -> None:
         self.recorded = self.replayed = 0
 
-    def __call__(self, work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+    def __call__(self, work: Callable[[], Any], device: torch.device) -> tuple[Callable[[], None], Any]:
         self.recorded += 1
         for _ in range(3):  # a warm-up moves what it may
             found = work()
@@ -128,6 +128,12 @@ def test_parameters_are_moved_through_their_detached_views() -> None:
 def test_tensors_in_two_places_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"all its tensors on one device, got cpu, meta; move the agent"):
         Recorded(lambda a, b: a, ("a", "b"), (), Tape())(torch.ones(1), torch.ones(1, device="meta"))
+
+
+def test_a_graph_of_work_on_the_cpu_is_refused() -> None:
+    """It would hold nothing, and its replays would do nothing."""
+    with pytest.raises(ConfigError, match=r"needs its agent on a GPU, got cpu; move it with \.to\('cuda'\)"):
+        Recorded(momentum, NAMES, ("at",))({"mean": torch.zeros(1), "x": torch.zeros(1)}, torch.ones(1), 0.1)
 
 
 def q_learning(compiled: graphs.Compiled) -> QLearning:
