@@ -7,8 +7,11 @@ from types import ModuleType
 
 import pytest
 
+from rlcore.envs.hacking.glucose import HISTORY, Glucose, GlucoseConfig
 from rlcore.experiments import market_frontier, orpo_glucose, orpo_market, orpo_pandemic, orpo_traffic
-from rlcore.experiments.hacking_task import Arm, Effort
+from rlcore.experiments.hacking_study import constant
+from rlcore.experiments.hacking_task import Arm, Effort, stagger
+from rlcore.training import RolloutSource
 from rlcore.training.recorder import RunFolder
 
 TINY = Effort(paths=4, steps=8, iterations=1, base_paths=4, cloning_steps=20, evaluation_paths=4, evaluations=1)
@@ -35,6 +38,18 @@ def test_every_arm_is_trained_and_compared(experiment: ModuleType, horizon: floa
         assert f"{who}/proxy" in found
     assert experiment is orpo_market or found["sqrt_chi2-0.01/eval/true"] <= 0.0
     assert found["sqrt_chi2-0.01/reg/lambda"] == pytest.approx(0.01)
+
+
+def test_paths_are_brought_to_all_ages_and_each_has_begun_anew() -> None:
+    env = Glucose(GlucoseConfig(horizon=60.0))  # 12 steps
+    source = RolloutSource(env, 64, 5, seed=0)
+    stagger(source, constant(0.05), seed=1)
+    ages = (source.stand.env.t / env.spec.dt).round().long()
+    assert sorted(set(ages.tolist())) == list(range(12))
+    infusions = source.stand.env.x[:, -1 - HISTORY : -1]  # latest last; before an episode they are the basal rate
+    full = float(infusions[ages == 11][0, -1])
+    for age, row in zip(ages.tolist(), infusions, strict=True):
+        assert int((row - full).abs().lt(1e-4).sum()) == age, "as many steps of the policy as the path is old"
 
 
 def test_the_published_base_of_the_epidemic_raises_nothing() -> None:
