@@ -54,7 +54,7 @@ def graphs() -> Measurement:
 
 @row("hot-loop", "noise", "compiled noise is the eager noise, also far away and in another batch", "1e-12")
 def noise() -> Measurement:
-    from rlcore.simulation.compiled import draw
+    from rlcore.simulation.drawn import draw
 
     rows, worst = torch.tensor([0, 3, 2**40, 2**41]), 0.0
     for start, count in ((0, 8), (5, 33), (2**33 + 2, 21)):

@@ -16,7 +16,7 @@ from rlcore.experiments.benchmark.machine import machine
 from rlcore.experiments.benchmark.timing import Work, interleave, table
 from rlcore.functional.returns import traced_sum
 from rlcore.nn.heads import DiagonalGaussian
-from rlcore.simulation.compiled import draw
+from rlcore.simulation.drawn import draw
 from rlcore.simulation.noise import Stream, blocks, normals
 
 NORMALS, ACTIONS, OBSERVATIONS = 4, 6, 3

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlcore.simulation.compiled import Chunks, Given, by_columns, draw, fresh_states
+from rlcore.simulation.compiled import Chunks, Given, by_columns, fresh_states
+from rlcore.simulation.drawn import draw
 from rlcore.simulation.environment import Environment, EnvState
 from rlcore.simulation.noise import Stream, words
 from rlcore.simulation.policy import Policy

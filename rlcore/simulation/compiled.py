@@ -16,21 +16,25 @@ import torch
 from torch import Tensor
 
 from rlcore.simulation.columns import WIDEST
+from rlcore.simulation.drawn import draw
 from rlcore.simulation.environment import Environment, EnvState
 from rlcore.simulation.graphs import Graph, Repeated
 from rlcore.simulation.modes import operations
-from rlcore.simulation.noise import Stream, Word, blocks
+from rlcore.simulation.noise import Stream
 from rlcore.simulation.policy import Policy
 from rlcore.simulation.stepping import Place, Record, Renew, RolloutState, Step, noise_of, noise_spans, restarts
 
 BODY = 8
 """Steps per graph at most: beyond that the compiler's time grows faster than the graph's speed."""
+LARGE_BODY = 4
+"""The same for many paths on a processor: a call costs little beside its loop, a loop that writes to fewer places loses
+less of the cache, and the compiler has less to do."""
+MANY = 1024
+"""Paths from which that holds."""
 OPERATIONS = 2400
 """Operations per graph at most, for the same reason; a step that has more is a graph of its own."""
 TOGETHER = 2048
 """Up to so many paths a record of K steps is written as one tensor, copied once more: the cheaper call is worth it."""
-SIZES = 256
-"""Sizes of noise whose calls are remembered."""
 
 
 class Given(NamedTuple):
@@ -117,25 +121,6 @@ def body(steps: int, most: int = BODY) -> tuple[int, bool]:
     return (steps, False) if steps < most else (most, True)
 
 
-NOISE = Graph(lambda *args: [blocks(*args)], "the noise", None)
-DRAWN: dict[tuple[Any, ...], Repeated] = {}
-"""Calls of the noise by their sizes."""
-
-
-def draw(
-    key: tuple[Word, Word], row: Tensor, stream: Word, first: Word, count: int, dtype: torch.dtype
-) -> Tensor:  # -> [4 count, B]
-    """`noise.blocks`, compiled for all sizes, streams and seeds at once."""
-    low, high, label, block = (torch.as_tensor(word, device=row.device) for word in (*key, stream, first))
-    sizes = (len(row), row.stride(), row.device, count, dtype)
-    if sizes not in DRAWN:
-        if len(DRAWN) == SIZES:
-            DRAWN.clear()
-        DRAWN[sizes] = Repeated(NOISE)
-    (drawn,) = DRAWN[sizes]((low, high, row, label, block), ((low, high), row, label, block, count, dtype))
-    return drawn  # type: ignore[no-any-return]
-
-
 def by_columns(x: Tensor) -> Tensor:
     """The same [..., B, n], each column together in memory if they are few: as the graphs give it."""
     if x.shape[-1] > WIDEST:
@@ -155,7 +140,8 @@ class Chunks:
     def __init__(
         self, step: Step, env: Environment, policy: Policy, batch: int, steps: int, action_width: int, out: Record
     ) -> None:
-        self.size, self.partial = body(steps, min(BODY, max(1, OPERATIONS // operations(env))))
+        most = LARGE_BODY if batch >= MANY and env.device.type == "cpu" else BODY
+        self.size, self.partial = body(steps, min(most, max(1, OPERATIONS // operations(env))))
         self.fixed, self.batch, self.out = (step, env, policy), batch, out
         of = f"{type(env).__name__} with {type(policy).__name__}"
         self.name = f"the rollout of {of} ({batch} paths, {self.size} steps"

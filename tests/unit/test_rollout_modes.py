@@ -28,7 +28,8 @@ from rlcore.simulation import (
 )
 from rlcore.simulation import modes as modes_module
 from rlcore.simulation.columns import ByColumns
-from rlcore.simulation.compiled import GRAPHS, TOGETHER, body, draw, targets_of
+from rlcore.simulation.compiled import GRAPHS, TOGETHER, body, targets_of
+from rlcore.simulation.drawn import draw
 from rlcore.simulation.graphs import Graph, RecompileWarning, Repeated
 from rlcore.simulation.noise import Stream, normals
 
@@ -140,14 +141,24 @@ def test_nothing_is_compiled_again_for_other_seeds_weights_and_numbers_of_chunks
     assert sum(graph.made for graph in GRAPHS.values()) == before
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("start", "count"), [(0, 8), (3, 21), (2**33, 40)])
-def test_compiled_noise_is_the_noise(start: int, count: int) -> None:
-    row = torch.tensor([0, 1, 5, 2**40])
-    for seed in (0, 2**40 + 3):
-        compiled = normals(seed, row, Stream.ACTION, start, count, torch.float64, draw)
-        expected = normals(seed, row, Stream.ACTION, start, count, torch.float64)
-        torch.testing.assert_close(compiled, expected, rtol=1e-12, atol=1e-12)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_compiled_noise_is_the_noise(start: int, count: int, dtype: torch.dtype, tolerance: float) -> None:
+    row = torch.cat([torch.arange(67), torch.tensor([2**31, 2**40, 2**55 - 1])])  # vectors and a remainder
+    for seed in (0, 2**40 + 3, 2**64 - 1):
+        for rows in (row, row[::3], row[-1:]):
+            found = normals(seed, rows, Stream.ACTION, start, count, dtype, draw)
+            expected = normals(seed, rows, Stream.ACTION, start, count, dtype)
+            torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_a_row_of_compiled_noise_depends_on_nothing_else() -> None:
+    """To the bit, whether it stands in a whole vector or in the remainder."""
+    row = torch.arange(100)
+    whole = normals(5, row, Stream.PROCESS, 0, 32, torch.float32, draw)
+    for k in (0, 40, 99):
+        alone = normals(5, row[k : k + 1], Stream.PROCESS, 8, 16, torch.float32, draw)
+        assert torch.equal(alone[:, 0], whole[8:24, k]), k
 
 
 class Asks(Barrier):
@@ -263,7 +274,7 @@ def test_columns_that_lie_apart_hold_the_numbers_of_eager(
     loop: str, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A chunk that stops on the way writes first into room of its own, which must lie as the result does."""
-    monkeypatch.setattr(compiled, "BODY", 4)
+    monkeypatch.setattr(compiled, "LARGE_BODY", 4)
     env, steps = Barrier(horizon=math.inf if loop == "whole paths" else 0.25), 5
     start = begin(env, batch, seed=3)
     with without_machine_code():
