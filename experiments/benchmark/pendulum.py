@@ -35,7 +35,7 @@ SAME = 1e-3
 
 
 def stepping(env: Environment, policy: Policy, batch: int, steps: int, mode: Mode = "compiled") -> Work:
-    """`steps` steps of `batch` paths, with resets, every row kept."""
+    """`steps` steps of `batch` paths, with resets, every row kept; one episode has passed, and all is compiled."""
     state = begin(env, batch, seed=0)
 
     def work() -> int:
@@ -43,6 +43,8 @@ def stepping(env: Environment, policy: Policy, batch: int, steps: int, mode: Mod
         _, state = rollout_with_reset(env, policy, state, steps, mode=mode)
         return batch * steps
 
+    for _ in range(-(-STEPS // steps)):  # where paths begin anew, a graph of its own runs
+        work()
     return work
 
 
