@@ -17,7 +17,8 @@ from rlcore.training.recorder import SILENT, Recorder
 
 DAY, DAYS = 1440.0, 20  # [min], of a published episode
 CONSTANTS = (0.0, 0.030, 0.034)
-LEARNER = PpoConfig(trace_time=250.0, minibatch=512, epochs=4, rate=1e-3, clip=0.1, target_kl=0.02)
+# slowly: the patient answers to a policy days later, twenty batches
+LEARNER = PpoConfig(trace_time=250.0, minibatch=2048, epochs=8, rate=3e-4, clip=0.1, target_kl=0.02, compiled=True)
 LATEST = (HISTORY - 1, 2 * HISTORY - 1)  # of what is observed after a step: glucose and infusion, all that is paid for
 HELD = RegularizerConfig(
     space=OccupancySpace(state_only=True, columns=LATEST, arrived=True, discount_weighting=False),
@@ -29,11 +30,11 @@ HELD = RegularizerConfig(
 QUICK = Effort(
     paths=128,
     steps=64,
-    iterations=60,
-    base_paths=16,
+    iterations=240,
+    base_paths=32,
     cloning_steps=1500,
     evaluation_paths=16,
-    evaluations=3,
+    evaluations=8,
     staggered=True,
 )
 
@@ -56,9 +57,7 @@ class Config:
 
 PRESETS = {
     "quick": Config(),
-    "paper": Config(
-        effort=replace(QUICK, paths=256, iterations=400, base_paths=32, evaluation_paths=64, evaluations=8)
-    ),
+    "paper": Config(effort=replace(QUICK, paths=256, iterations=400, evaluation_paths=64)),
 }
 
 

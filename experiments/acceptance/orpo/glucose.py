@@ -6,6 +6,7 @@ import torch
 
 from rlcore.envs.hacking.glucose_risk import kovatchev, magni
 from rlcore.experiments import hacking_study as study
+from rlcore.experiments import orpo_glucose
 from rlcore.experiments.benchmark import glucose as bench
 from rlcore.experiments.glucose_exact import largest_gap
 from rlcore.reporting.acceptance import Measurement, at_least, at_most, each_within, row
@@ -49,6 +50,22 @@ def no_insulin() -> Measurement:
 def constants() -> Measurement:
     found = [study.glucose(study.constant(a)).totals()[1] for a in (0.030, 0.034, 0.040)]
     return each_within(found, [-55.9e3, -49e3, -72.1e3], [1e3, 1e3, 1e3])
+
+
+@row(
+    SYSTEM,
+    "glucose-learn",
+    "glucose, legacy, ORPO from the clone: true over the constant .034, in range, below 70; PPO alone",
+    ">= .65, <= .05, <= -500e3",
+    slow=True,
+)
+def learned() -> Measurement:
+    found = orpo_glucose.run(orpo_glucose.PRESETS["quick"], 0)
+    true, inside, below = (found[f"sqrt_chi2/eval/{name}"] for name in ("true", "in_range", "hypo"))
+    constant, alone = found["constant 0.034/true"], found["none/eval/true"]
+    got = f"{true:.0f} over {constant:.0f}, {inside:.2f}, {below:.2f}, {alone:.0f}"
+    holds = true > constant and inside >= 0.65 and below <= 0.05 and alone <= -500e3
+    return Measurement("over, >= .65, <= .05, <= -500e3", got, holds)
 
 
 @row(SYSTEM, "glucose-speed", "control steps/s, 4096 patients, float32: ours over SciPy's adaptive dopri5", ">= 300")
