@@ -55,8 +55,8 @@ def constants() -> Measurement:
 @row(
     SYSTEM,
     "glucose-learn",
-    "glucose, legacy, ORPO from the clone: true over the constant .034, in range, below 70; PPO alone",
-    ">= .65, <= .05, <= -500e3",
+    "glucose, legacy, ORPO from the clone: true, also over the constant .034, in range, below 70; PPO alone",
+    ">= -45e3, .65, <= .05, -500e3",
     slow=True,
 )
 def learned() -> Measurement:
@@ -64,8 +64,8 @@ def learned() -> Measurement:
     true, inside, below = (found[f"sqrt_chi2/eval/{name}"] for name in ("true", "in_range", "hypo"))
     constant, alone = found["constant 0.034/true"], found["none/eval/true"]
     got = f"{true:.0f} over {constant:.0f}, {inside:.2f}, {below:.2f}, {alone:.0f}"
-    holds = true > constant and inside >= 0.65 and below <= 0.05 and alone <= -500e3
-    return Measurement("over, >= .65, <= .05, <= -500e3", got, holds)
+    holds = true >= -45e3 and true > constant and inside >= 0.65 and below <= 0.05 and alone <= -500e3
+    return Measurement(">= -45e3 and over, >= .65, <= .05, <= -500e3", got, holds)
 
 
 @row(SYSTEM, "glucose-speed", "control steps/s, 4096 patients, float32: ours over SciPy's adaptive dopri5", ">= 300")
