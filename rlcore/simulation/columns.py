@@ -34,11 +34,11 @@ _COUNTS = {aten.sum.dim_IntList: torch.int64, aten.any.dim: torch.bool}
 
 
 class ByColumns(fx.Interpreter):
-    """Runs a graph of aten operations on columns where it can; `rows` is B."""
+    """Runs a graph of aten operations on columns where it can; `rows` is B. Results are whole, or lists of columns."""
 
-    def __init__(self, module: fx.GraphModule, rows: int) -> None:
+    def __init__(self, module: fx.GraphModule, rows: int, *, joined: bool = True) -> None:
         super().__init__(module)
-        self.rows = rows
+        self.rows, self.joined = rows, joined
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if target is aten.tanh.default and on_cpu(args[0]):
@@ -55,7 +55,10 @@ class ByColumns(fx.Interpreter):
         return super().call_function(target, args, kwargs)
 
     def output(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return fx.node.map_aggregate(args[0], whole)
+        if self.joined:
+            return fx.node.map_aggregate(args[0], whole)
+        split = [self.split(value) for value in args[0]]
+        return [[value] if part is None else list(part.flat) for value, part in zip(args[0], split, strict=True)]
 
     def by_columns(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The value of an operation as columns; None where it has to be computed whole."""

@@ -20,6 +20,7 @@ from rlcore.simulation.drawn import draw
 from rlcore.simulation.environment import Environment, EnvState
 from rlcore.simulation.graphs import Graph, Repeated
 from rlcore.simulation.modes import operations
+from rlcore.simulation.native import run_native
 from rlcore.simulation.noise import Stream
 from rlcore.simulation.policy import Policy
 from rlcore.simulation.stepping import Place, Record, Renew, RolloutState, Step, noise_of, noise_spans, restarts
@@ -184,7 +185,11 @@ def spare_of(value: Tensor, size: int) -> Tensor:
 def run_compiled(
     step: Step, env: Environment, policy: Policy, start: RolloutState, steps: int, action_width: int, out: Record
 ) -> EnvState:
-    """`steps` steps by graphs; what is kept goes into `out`, [K, ...] each -> the last state."""
+    """`steps` steps; what is kept goes into `out`, [K, ...] each -> the last state. By graphs where no loop in C++ can."""
+    if env.device.type == "cpu":
+        end = run_native(step, env, policy, start, steps, action_width, out)
+        if end is not None:
+            return end
     run = Chunks(step, env, policy, start.batch, steps, action_width, out)
     size, fresh = run.size, Fresh(step, env, start, run.size)
     t, x = start.env.t.clone(), by_columns(start.env.x)

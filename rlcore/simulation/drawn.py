@@ -20,8 +20,8 @@ from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
 from rlcore.simulation.graphs import CompileError, Graph, Repeated
 from rlcore.simulation.noise import Word, blocks
 
-SOURCE = Path(__file__).with_name("noise.cpp")
-FLAGS = ("-ftree-loop-vectorize", "-fno-math-errno")
+SOURCE, ELEMENTARY = (Path(__file__).with_name(name) for name in ("noise.cpp", "elementary.hpp"))
+FLAGS = ("-ftree-loop-vectorize", "-fno-math-errno", "-fno-trapping-math", "-fno-tree-pre")
 """Inductor writes vectors itself and forbids them to the compiler. Products and sums stay apart, as it asks: a row has
 the same bits in a whole vector and in what is left over."""
 WIDE = ("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()
@@ -36,7 +36,7 @@ CALLS: dict[tuple[Any, ...], Repeated] = {}
 def library() -> CDLL:
     """The compiled loops."""
     try:
-        found: CDLL = CppCodeCache.load(SOURCE.read_text(), extra_flags=(*FLAGS, *WIDE))
+        found: CDLL = CppCodeCache.load(ELEMENTARY.read_text() + SOURCE.read_text(), extra_flags=(*FLAGS, *WIDE))
     except (CppCompileError, InvalidCxxCompiler) as error:
         raise CompileError(f"the noise cannot be compiled: {error}; use mode 'eager'") from error
     words, sizes = [c_uint64] * 3, [c_int64] * 2

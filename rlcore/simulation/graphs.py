@@ -18,7 +18,7 @@ from torch._dynamo.utils import counters
 from torch._inductor.compile_fx import compile_fx, compile_fx_inner
 from torch._inductor.decomposition import select_decomp_table
 from torch._inductor.exc import InductorError
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from rlcore.errors import ConfigError
@@ -45,10 +45,15 @@ class CompileError(ConfigError):
 
 
 class Graph:
-    """One compiled function. With `rows`, the number B of paths, it is rewritten by columns and has to stay the one."""
+    """One compiled function. With `rows`, the number B of paths, it is rewritten by columns and has to stay the one.
 
-    def __init__(self, function: Callable[..., Any], name: str, rows: int | None) -> None:
-        self.function, self.name, self.rows, self.made = function, name, rows, 0
+    With `only_traced` it is not compiled: what it is called with, and what it would do, are then all that it gives.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], name: str, rows: int | None, *, only_traced: bool = False
+    ) -> None:
+        self.function, self.name, self.rows, self.only_traced, self.made = function, name, rows, only_traced, 0
         self.alike: list[int] = []
         self.last: Seen | None = None
         self.call = self.compiled()
@@ -69,6 +74,8 @@ class Graph:
         """What `torch.compile` calls when it has a new graph."""
         if self.rows is None:
             return compile_by_columns(module, inputs, None, [], self.see)
+        if self.only_traced:
+            return compile_by_columns(module, inputs, self.rows, self.alike, self.see, Traced)
         if not self.made:
             print(f"compiling {self.name}: once, 10 to 60 s; kept on disk for the next run", file=sys.stderr)
         before = counters["inductor"]["fxgraph_cache_hit"]
@@ -123,12 +130,34 @@ def refuse_randomness(graph: fx.GraphModule) -> None:
             raise ConfigError("it draws random numbers of its own; take them from the noise that is given")
 
 
+class Traced:
+    """A graph over [B] tensors that is kept as it is. Called, it does nothing: its results are empty."""
+
+    _boxed_call = True
+
+    def __init__(self, module: fx.GraphModule, results: Sequence[Tensor]) -> None:
+        self.graph = module.graph
+        self.columns: Sequence[Sequence[fx.Node]] = next(iter(reversed(module.graph.nodes))).args[0]  # type: ignore[assignment]
+        """Each result as its columns."""
+        with unset_fake_temporarily():
+            self.results = tuple(torch.empty((), dtype=x.dtype, device=x.device).expand(x.shape) for x in results)
+
+    def __call__(self, args: list[Any]) -> Sequence[Tensor]:
+        args.clear()
+        return self.results
+
+
 def compile_by_columns(
-    module: fx.GraphModule, inputs: list[Tensor], rows: int | None, alike: list[int], seen: Callable[[Seen], None]
+    module: fx.GraphModule,
+    inputs: list[Tensor],
+    rows: int | None,
+    alike: list[int],
+    seen: Callable[[Seen], None],
+    kept: Callable[[fx.GraphModule, Sequence[Tensor]], Code] | None = None,
 ) -> Callable[..., Any]:
     """Inductor; if `rows` is given, after the graph was rewritten by columns and its numbers were lifted out.
 
-    `alike` as in `lift`. `seen` is told of every call.
+    `alike` as in `lift`. `seen` is told of every call. `kept` takes inductor's place, its results left in columns.
     """
 
     def inner(graph: fx.GraphModule, given: Sequence[Any], **settings: Any) -> Any:
@@ -139,11 +168,14 @@ def compile_by_columns(
         refuse_randomness(graph)
         with modes[0]:
             trace = make_fx(
-                lambda *args: ByColumns(graph, rows).run(*args),
+                lambda *args: ByColumns(graph, rows, joined=kept is None).run(*args),
                 decomposition_table=select_decomp_table(),
                 _allow_fake_constant=True,
             )
             rewritten, numbers = lift(trace(*known), alike)
+            if kept is not None:
+                results = [node.meta["val"] for node in next(iter(reversed(graph.graph.nodes))).args[0]]
+                return with_numbers(reporting(kept(rewritten, results), seen), numbers)
             code: Any = compile_fx_inner(rewritten, [*given, *map(modes[0].from_tensor, numbers)], **settings)
         return reporting(with_numbers(code, numbers), seen)
 

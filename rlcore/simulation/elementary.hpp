@@ -1,0 +1,216 @@
+/* Elementary functions and counter-based normals for one lane, written so that a loop over lanes fills vector registers.
+ *
+ * In float they are series within about an ulp of torch's; in double, where they serve proofs, those of the C library.
+ */
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+constexpr uint64_t MASK = 0xFFFFFFFF;
+
+template <class Real> struct Bits;
+template <> struct Bits<float> { using Whole = int32_t; static constexpr int fraction = 23; };
+template <> struct Bits<double> { using Whole = int64_t; static constexpr int fraction = 52; };
+
+template <class To, class From> inline To as(From value)
+{
+    To found;
+    static_assert(sizeof found == sizeof value);
+    std::memcpy(&found, &value, sizeof value);
+    return found;
+}
+
+/* Not a number stays so. */
+template <class Real> inline Real maximum_(Real a, Real b) { return a > b || a != a ? a : b; }
+template <class Real> inline Real minimum_(Real a, Real b) { return a < b || a != a ? a : b; }
+
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define FUSED
+#endif
+
+/* a b + c, rounded once where the machine can: the same in a whole vector and alone, unlike what a compiler contracts. */
+template <class Real> inline Real fused(Real a, Real b, Real c)
+{
+#ifdef FUSED
+    return std::fma(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
+/* log(u) of a normal number: u = m 2^e with m in [sqrt(1/2), sqrt(2)), log(m) = 2 artanh((m - 1) / (m + 1)). */
+template <class Real> inline Real logarithm(Real u)
+{
+    using Whole = typename Bits<Real>::Whole;
+    constexpr int fraction = Bits<Real>::fraction;
+    Whole bits = as<Whole>(u), e = (bits - as<Whole>(Real(M_SQRT1_2))) >> fraction;
+    Real m = as<Real>(Whole(bits - e * (Whole(1) << fraction)));
+    Real s = (m - 1) / (m + 1), z = s * s, sum = 0;
+    #pragma GCC unroll 11
+    for (int n = sizeof(Real) == 4 ? 11 : 21; n > 0; n -= 2)
+        sum = fused(sum, z, Real(1) / Real(n));
+    return fused(Real(e), Real(M_LN2), 2 * s * sum);
+}
+
+/* Sine and cosine on [-pi/4, pi/4] by Taylor's series, below 1e-16. */
+template <class Real> inline Real sine(Real x)
+{
+    Real z = x * x, sum = 1;
+    #pragma GCC unroll 7
+    for (int n = sizeof(Real) == 4 ? 9 : 15; n > 1; n -= 2)
+        sum = fused(sum * z, Real(-1) / Real(n * (n - 1)), Real(1));
+    return x * sum;
+}
+
+template <class Real> inline Real cosine(Real x)
+{
+    Real z = x * x, sum = 1;
+    #pragma GCC unroll 8
+    for (int n = sizeof(Real) == 4 ? 10 : 16; n > 0; n -= 2)
+        sum = fused(sum * z, Real(-1) / Real(n * (n - 1)), Real(1));
+    return sum;
+}
+
+/* The sine of x + turn pi/2. Quarters are taken off in three parts of pi/2, each product exact until it is added;
+ * beyond 2^24 quarters the angle is lost, as in float it is before, and the value stays bounded. */
+inline float sine_of(float x, int turn)
+{
+    float quarters = std::rint(x * float(M_2_PI));
+#ifdef FUSED
+    float near = fused(-quarters, 1.57079637f, x);
+    near = fused(-quarters, -4.37113883e-08f, near);
+    near = fused(-quarters, -1.71512451e-15f, near);
+#else
+    float near = float(double(x) - double(quarters) * M_PI_2);
+#endif
+    near = maximum_(minimum_(near, 1.0f), -1.0f);
+    float s = sine(near), c = cosine(near);
+    int place = int(quarters) + turn;
+    float value = place & 1 ? c : s;
+    return place & 2 ? -value : value;
+}
+inline float sin_(float x) { return sine_of(x, 0); }
+inline float cos_(float x) { return sine_of(x, 1); }
+
+/* A polynomial, its highest coefficient first. */
+template <class Real> inline Real series(Real, Real sum) { return sum; }
+template <class Real, class... Rest> inline Real series(Real x, Real sum, Real next, Rest... rest)
+{
+    return series(x, fused(sum, x, next), rest...);
+}
+
+/* 2^n exp(r) with |r| <= log(2) / 2; the power is taken in two halves, so that it may leave the normal numbers. */
+inline float exp_(float x)
+{
+    x = x < -105.0f ? -105.0f : x;
+    x = x > 89.0f ? 89.0f : x;
+    float n = std::rint(x * float(M_LOG2E));
+    float r = fused(-n, -1.90465421e-09f, fused(-n, 0.693147182f, x));
+    float sum = series(r, 1 / 5040.0f, 1 / 720.0f, 1 / 120.0f, 1 / 24.0f, 1 / 6.0f, 0.5f, 1.0f, 1.0f);
+    int whole = int(n), half = whole >> 1;
+    return sum * as<float>((half + 127) << 23) * as<float>((whole - half + 127) << 23);
+}
+
+inline float log_(float x)
+{
+    float usual = logarithm(x < 1.1754944e-38f ? x * 16777216.0f : x);  /* numbers below the normal ones are scaled */
+    usual = x < 1.1754944e-38f ? usual - float(24 * M_LN2) : usual;
+    usual = x == INFINITY ? INFINITY : usual;
+    return x > 0 ? usual : x == 0 ? -INFINITY : NAN;
+}
+
+/* Near 0 its series in x^2 (Chebyshev's nodes, 1.4e-9), else through exp(x^2) erfc(x), a polynomial in 1 / (1 + x). */
+inline float erf_(float x)
+{
+    float size = std::fabs(x), z = x * x, u = 1.0f / (1.0f + size);
+    float near = x * series(z, 7.8824971e-05f, -0.0008018854991f, 0.0051893119425f, -0.026854328796f, 0.1128359746349f,
+                            -0.376126269036f, 1.1283791658815f);
+    float far = 1.0f - exp_(-z) * series(u, -0.17562392447f, 0.9121297101f, -1.49560000876f, 0.71616913f,
+                                         0.4781028874857f, 0.573311695557f, -0.000404049728f);
+    return size < 1.0f ? near : x < 0 ? -far : far;
+}
+
+inline float sigmoid_(float x) { return 1.0f / (1.0f + exp_(-x)); }
+
+/* 1 - 2 / (exp(2 x) + 1), and near 0 Lambert's fraction, which keeps the small numbers' digits. */
+inline float tanh_(float x)
+{
+    float z = x * x, far = 1.0f - 2.0f / (1.0f + exp_(2.0f * x));
+    float near = x * (10395.0f + z * (1260.0f + z * 21.0f)) / (10395.0f + z * (4725.0f + z * (210.0f + z)));
+    return z < 0.36f ? near : far;
+}
+
+#define BY_LIBRARY(name) \
+    inline double name##_(double x) { return std::name(x); }
+BY_LIBRARY(sin) BY_LIBRARY(cos) BY_LIBRARY(exp) BY_LIBRARY(log) BY_LIBRARY(erf) BY_LIBRARY(tanh)
+inline double sigmoid_(double x) { return 1.0 / (1.0 + std::exp(-x)); }
+#undef BY_LIBRARY
+
+#define IN_DOUBLE(name) \
+    inline double name##_(double x) { return std::name(x); } \
+    inline float name##_(float x) { return float(std::name(double(x))); }
+IN_DOUBLE(sinh) IN_DOUBLE(cosh) IN_DOUBLE(tan) IN_DOUBLE(atan) IN_DOUBLE(asin) IN_DOUBLE(acos) IN_DOUBLE(asinh)
+IN_DOUBLE(acosh) IN_DOUBLE(atanh) IN_DOUBLE(expm1) IN_DOUBLE(log1p) IN_DOUBLE(erfc) IN_DOUBLE(exp2) IN_DOUBLE(log2)
+#undef IN_DOUBLE
+
+template <class Real> inline Real sqrt_(Real x) { return std::sqrt(x); }
+template <class Real> inline Real rsqrt_(Real x) { return 1 / std::sqrt(x); }
+template <class Real> inline Real abs_(Real x) { return x < 0 ? -x : x == 0 ? Real(0) : x; }
+template <class Real> inline Real floor_(Real x) { return std::floor(x); }
+template <class Real> inline Real ceil_(Real x) { return std::ceil(x); }
+template <class Real> inline Real trunc_(Real x) { return std::trunc(x); }
+template <class Real> inline Real round_(Real x) { return std::rint(x); }
+template <class Real> inline Real sign_(Real x) { return Real(x > 0) - Real(x < 0); }
+template <class Real> inline Real reciprocal_(Real x) { return 1 / x; }
+template <class Real> inline Real relu_(Real x) { return x < 0 ? Real(0) : x; }
+template <class Real> inline Real pow_(Real a, Real b) { return Real(std::pow(double(a), double(b))); }
+template <class Real> inline Real hypot_(Real a, Real b) { return Real(std::sqrt(double(a) * a + double(b) * b)); }
+template <class Real> inline Real remainder_(Real a, Real b)
+{
+    Real rest = std::fmod(a, b);
+    return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
+}
+
+/* Four words in 64-bit lanes, of which only the lower halves count: so one product gives both halves in its place. */
+struct Words { uint64_t a, b, c, d; };
+
+inline Words philox(Words w, uint64_t k0, uint64_t k1)
+{
+    #pragma GCC unroll 10
+    for (int n = 0; n < 10; n++, k0 += 0x9E3779B9, k1 += 0xBB67AE85) {
+        uint64_t low = (w.a & MASK) * 0xD2511F53, high = (w.c & MASK) * 0xCD9E8D57;
+        w = {(high >> 32) ^ w.b ^ k0, high, (low >> 32) ^ w.d ^ k1, low};
+    }
+    return w;
+}
+
+/* Box-Muller: radius sqrt(-2 log u) at the angle of v turns, reduced to the nearest quarter. */
+template <class Real> inline void pair(uint64_t u, uint64_t v, Real &first, Real &second)
+{
+    Real radius = std::sqrt(Real(-2) * logarithm((Real(uint32_t(u)) + Real(0.5)) * Real(0x1p-32)));
+    Real quarters = (Real(uint32_t(v)) + Real(0.5)) * Real(0x1p-30), nearest = std::rint(quarters);
+    Real x = (quarters - nearest) * Real(M_PI_2), c = cosine(x), s = sine(x);
+    int32_t turned = int32_t(nearest);
+    first = ((turned + 1) & 2 ? -radius : radius) * (turned & 1 ? s : c);
+    second = (turned & 2 ? -radius : radius) * (turned & 1 ? c : s);
+}
+
+/* Four neighbours of the sequences of some rows, in four columns. */
+template <class Real>
+inline void normals(uint64_t low, uint64_t high, uint64_t stream, uint64_t block, const int64_t *row, int64_t rows,
+                    Real *a, Real *b, Real *c, Real *d)
+{
+    #pragma omp simd
+    for (int64_t i = 0; i < rows; i++) {
+        uint64_t number = uint64_t(row[i]);
+        Words w = philox({number, block, block >> 32, (number >> 32) * 256 + stream}, low, high);
+        Real za, zb, zc, zd;
+        pair(w.a, w.b, za, zb);
+        pair(w.c, w.d, zc, zd);
+        a[i] = za, b[i] = zb, c[i] = zc, d[i] = zd;
+    }
+}
+
+}  // namespace
