@@ -37,6 +37,7 @@ def without_machine_code() -> Iterator[None]:
 
     with (
         patch.object(graphs, "compile_fx_inner", as_it_is),
+        patch.object(compiled, "run_native", lambda *rollout: None),
         patch.object(compiled, "draw", blocks),
         patch.object(compiled, "GRAPHS", {}),
     ):

@@ -21,8 +21,11 @@ from torch import Tensor, fx
 WIDEST = 32
 """Values with more columns stay whole: their rows fill vector registers by themselves."""
 
+LARGEST = 256
+"""Elements of a matrix by which rows are multiplied column by column."""
+
 Columns = NDArray[Any]  # of [B] tensors, in the shape of a value without its first dimension
-aten = torch.ops.aten
+aten, prims = torch.ops.aten, torch.ops.prims
 _FOLDS: dict[Any, Callable[..., Any]] = {
     aten.sum.dim_IntList: operator.add,
     aten.amax.default: torch.maximum,
@@ -41,7 +44,7 @@ class ByColumns(fx.Interpreter):
         self.rows, self.joined = rows, joined
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if target is aten.tanh.default and on_cpu(args[0]):
+        if self.joined and target is aten.tanh.default and on_cpu(args[0]):
             twice = self.call_function(aten.mul.Tensor, (args[0], 2.0), {})
             half = self.call_function(aten.sigmoid.default, (twice,), {})
             return self.call_function(aten.sub.Tensor, (self.call_function(aten.mul.Tensor, (half, 2.0), {}), 1.0), {})
@@ -68,6 +71,9 @@ class ByColumns(fx.Interpreter):
             return self.pointwise(target, args, kwargs)
         if target in (aten.mm.default, aten.addmm.default):
             return self.product(target, args, kwargs)
+        if target is aten.bmm.default:
+            left, right = (self.split(part) for part in args)
+            return None if left is None or right is None else contracted(left, right)
         if target in (aten.cat.default, aten.stack.default):
             split = [self.split(part) for part in args[0]]
             parts = [part for part in split if part is not None]
@@ -127,7 +133,7 @@ class ByColumns(fx.Interpreter):
         """[B, k] @ [k, j] (+ [j]) as sums over k, where both are few."""
         *bias, left, right = args
         x = self.split(left) if ndim(left) == 2 else None
-        if kwargs or x is None or not isinstance(right, Tensor) or right.numel() > WIDEST:
+        if kwargs or x is None or not isinstance(right, Tensor) or right.shape[1] > WIDEST or right.numel() > LARGEST:
             return None
         w = elements(right)
         total = [[x[i] * w[i, j] for i in range(w.shape[0])] for j in range(w.shape[1])]
@@ -166,6 +172,8 @@ class ByColumns(fx.Interpreter):
             return x.transpose([d - 1 for d in rest[0][1:]])
         if target is aten.clone.default:
             return x
+        if target in (aten.flip.default, prims.rev.default) and all(d % (x.ndim + 1) for d in rest[0]):
+            return np.flip(x, tuple(d % (x.ndim + 1) - 1 for d in rest[0]))
         if target is aten.select_scatter.default:
             source, place = self.split(rest[0]), [slice(None)] * x.ndim
             if source is not None and rest[1] > 0:
@@ -197,6 +205,16 @@ class ByColumns(fx.Interpreter):
         for place in np.ndindex(a.shape):
             found[place] = function(a[place], b[place])
         return found
+
+
+def contracted(left: Columns, right: Columns) -> Columns | None:
+    """[B, i, k] @ [B, k, j] as sums over k; None if the result has too many columns."""
+    found = np.empty((left.shape[0], right.shape[1]), dtype=object)
+    if found.size > WIDEST:
+        return None
+    for i, j in np.ndindex(found.shape):
+        found[i, j] = reduce(operator.add, [left[i, k] * right[k, j] for k in range(left.shape[1])])
+    return found
 
 
 def boxed(value: Any) -> Columns:

@@ -1,8 +1,9 @@
-"""The rollout as compiled graphs of a few control steps: the step of `stepping.py`, fused into one loop over the paths.
+"""The compiled rollout: one loop in C++ where `native.py` can write it, else graphs of a few control steps by inductor.
 
-A graph covers K steps. Noise and fresh initial states come in as data, drawn for many steps at once, so that nothing
-in a graph depends on the seed, the place in time or the number of graphs. A restart is a selection between the state
-after the step and a fresh one. Graphs are kept for the life of the process, and inductor keeps their code on disk.
+A graph covers K steps of `stepping.py`, fused into one loop over the paths. Noise and fresh initial states come in as
+data, drawn for many steps at once, so that nothing in a graph depends on the seed, the place in time or the number of
+graphs. A restart is a selection between the state after the step and a fresh one. Graphs are kept for the life of the
+process, and inductor keeps their code on disk.
 """
 
 from __future__ import annotations
@@ -185,7 +186,7 @@ def spare_of(value: Tensor, size: int) -> Tensor:
 def run_compiled(
     step: Step, env: Environment, policy: Policy, start: RolloutState, steps: int, action_width: int, out: Record
 ) -> EnvState:
-    """`steps` steps; what is kept goes into `out`, [K, ...] each -> the last state. By graphs where no loop in C++ can."""
+    """`steps` steps; what is kept goes into `out`, [K, ...] each -> the last state."""
     if env.device.type == "cpu":
         end = run_native(step, env, policy, start, steps, action_width, out)
         if end is not None:

@@ -50,9 +50,7 @@ class Graph:
     With `only_traced` it is not compiled: what it is called with, and what it would do, are then all that it gives.
     """
 
-    def __init__(
-        self, function: Callable[..., Any], name: str, rows: int | None, *, only_traced: bool = False
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], name: str, rows: int | None, *, only_traced: bool = False) -> None:
         self.function, self.name, self.rows, self.only_traced, self.made = function, name, rows, only_traced, 0
         self.alike: list[int] = []
         self.last: Seen | None = None
@@ -137,7 +135,8 @@ class Traced:
 
     def __init__(self, module: fx.GraphModule, results: Sequence[Tensor]) -> None:
         self.graph = module.graph
-        self.columns: Sequence[Sequence[fx.Node]] = next(iter(reversed(module.graph.nodes))).args[0]  # type: ignore[assignment]
+        last: fx.Node = next(iter(reversed(module.graph.nodes)))
+        self.columns: Any = last.args[0]
         """Each result as its columns."""
         with unset_fake_temporarily():
             self.results = tuple(torch.empty((), dtype=x.dtype, device=x.device).expand(x.shape) for x in results)

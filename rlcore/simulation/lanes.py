@@ -57,9 +57,9 @@ _QUESTIONS = {
 }
 """The same, where the arguments become what they have in common."""
 _POWERS = {1.0: "{0}", 2.0: "{0} * {0}", 3.0: "{0} * {0} * {0}", 0.5: "sqrt_({0})", -1.0: "1 / {0}"}
-_VIEWS = frozenset(
-    "select slice unsqueeze squeeze expand view reshape permute t transpose diagonal as_strided alias detach "
-    "clone lift_fresh_copy _unsafe_view".split()
+_VIEWS = (
+    "select slice unsqueeze squeeze expand view reshape permute t transpose diagonal as_strided alias detach clone "
+    "lift_fresh_copy _unsafe_view"
 )
 _HARMLESS = frozenset({"dtype", "layout", "device", "pin_memory", "memory_format"})
 
@@ -83,10 +83,10 @@ class Value(NamedTuple):
 
 
 class Address(NamedTuple):
-    """An argument or a view of it: its place among the arguments, and where each element stands."""
+    """An argument, or values of the graph one after the other, or a view of them: where each element stands."""
 
-    place: int
-    index: Tensor
+    place: int | tuple[Value, ...]  # among the arguments
+    at: Tensor
 
 
 class Lanes:
@@ -128,7 +128,11 @@ class Lanes:
             raise NotByLanesError(f"{node.op} {node.target}")
         name, source = node.target._schema.name.split("::")[1], node.args[0] if node.args else None
         value = node.meta["val"]
-        if name in _VIEWS and isinstance(source, fx.Node):
+        if name == "cat" and all(part.meta["val"].shape == (self.rows,) for part in node.all_input_nodes):
+            parts: Any = source
+            self.addresses[node] = Address(tuple(map(self.read, parts)), torch.arange(value.numel()))
+            return
+        if name in _VIEWS.split() and isinstance(source, fx.Node):
             if source in self.addresses:
                 place, index = self.addresses[source]
                 self.addresses[node] = Address(place, node.target(index, *node.args[1:]))
@@ -146,8 +150,8 @@ class Lanes:
     def operation(self, name: str, node: fx.Node) -> Value:
         """An operation in C++."""
         kept = {key: value for key, value in node.kwargs.items() if key not in _HARMLESS}
-        alpha = kept.pop("alpha", 1)
-        known = [arg.meta["val"] if isinstance(arg, fx.Node) else arg for arg in node.args]
+        alpha = kept.pop("alpha", kept.pop("value", 1))
+        known: list[Any] = [arg.meta["val"] if isinstance(arg, fx.Node) else arg for arg in node.args]
         dtype = node.meta["val"].dtype
         types: list[torch.dtype] = [dtype] * len(known)
         if name == "pow" and known[1] in _POWERS:
@@ -169,7 +173,7 @@ class Lanes:
         each = zip(known, read, types, strict=True)
         texts = [cast(value.text, a.dtype, t) if value else literal(a, t) for a, value, t in each]
         if alpha != 1:
-            texts[1] = f"({literal(alpha, dtype)} * {texts[1]})"
+            texts[1] = f"{literal(alpha, dtype)} * {texts[1]}"
         form = form.replace("{}", ", ".join(f"{{{k}}}" for k in range(len(texts))))
         return Value(form.format(*texts), any(value.per_lane for value in read if value))
 
@@ -184,6 +188,10 @@ class Lanes:
         first, step = int(where[0]), int(where[-1] - where[0]) // max(1, len(where) - 1)
         if not torch.equal(where, first + step * torch.arange(len(where))):
             raise NotByLanesError(f"{node.name} is not evenly spaced")
+        if isinstance(place, tuple):
+            if len(where) != self.rows or first % self.rows or (self.rows > 1 and step != 1):
+                raise NotByLanesError(f"{node.name} is of several paths")
+            return place[first // self.rows]
         if place in self.slots:
             name, width = self.slots[place]
             if len(where) != self.rows or (self.rows > 1 and step != width):

@@ -3,7 +3,7 @@
 | mode     | what runs                                              | first call            |
 |----------|--------------------------------------------------------|-----------------------|
 | eager    | one torch operation after the other; the oracle        | nothing               |
-| compiled | graphs of up to 8 steps, made by `torch.compile`       | 10 to 60 s, then kept |
+| compiled | one loop in C++, or graphs by `torch.compile`          | 2 to 60 s, then kept  |
 | graph    | the compiled rollout as one CUDA graph; needs a GPU    | the same              |
 | auto     | one of them, by device and size; the same on every run |                       |
 """

@@ -7,6 +7,8 @@ disk. An environment or a policy that is not elementwise in the paths has no suc
 
 from __future__ import annotations
 
+import logging
+import sys
 import warnings
 from collections.abc import Sequence
 from ctypes import CDLL, c_bool, c_int, c_int64, c_uint64, c_void_p
@@ -21,12 +23,13 @@ from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
 
 from rlcore.simulation.drawn import ELEMENTARY, FLAGS, WIDE
 from rlcore.simulation.environment import Environment, EnvState
-from rlcore.simulation.graphs import CompileError, Graph, RecompileWarning, Seen
+from rlcore.simulation.graphs import CompileError, Graph, RecompileWarning, Seen, Traced
 from rlcore.simulation.lanes import C_TYPES, Lanes, NotByLanesError, Slot
 from rlcore.simulation.noise import words
 from rlcore.simulation.policy import Policy
 from rlcore.simulation.stepping import Place, Record, RolloutState, Step, restarts
 
+LOG = logging.getLogger("rlcore.simulation")
 SOURCE = Path(__file__).with_name("loop.cpp")
 LANES = 64
 """Paths of a block: their state and records stay in the nearest cache."""
@@ -69,14 +72,18 @@ def one_step(step: Step, env: Environment, policy: Policy, given: Given) -> Part
     if given.initial is not None:
         begun = env.initial_state(given.initial)
         fresh = {"t": begun.t, "x": begun.x, "obs": env.observe(begun)}
-    return Parts(*({name: value.clone() for name, value in part.items()} for part in (observed, records, reached, fresh)))
+    return Parts(
+        *({name: value.clone() for name, value in part.items()} for part in (observed, records, reached, fresh))
+    )
 
 
 class Written:
     """The C++ of what was traced, compiled, and what it keeps of each step."""
 
-    def __init__(self, seen: Seen, found: Parts, given: Given, dtype: torch.dtype) -> None:
-        self.traced, args, results = seen
+    def __init__(self, name: str, seen: Seen, found: Parts, given: Given, dtype: torch.dtype) -> None:
+        traced, args, results = seen
+        assert isinstance(traced, Traced)
+        self.traced = traced
         rows = len(given.t)
         slots = {id(v): Slot(k, v.numel() // rows) for k, v in given._asdict().items() if v is not None}
         inside = {place: slots[id(arg)] for place, arg in enumerate(args) if id(arg) in slots}
@@ -113,7 +120,7 @@ class Written:
         lines += [f"static constexpr int {name} = {size};" for name, size in sizes.items()]
         lines += [function(head, lanes.body(wanted)) for head, wanted in bodies.items()]
         self.text = "\n".join([*lines, "};"])
-        self.run = library(self.text).run
+        self.run = library(self.text, name).run
 
 
 def place_of(value: Tensor, results: Sequence[Any]) -> int:
@@ -147,9 +154,10 @@ def function(head: str, body: str) -> str:
 LIBRARIES: dict[str, CDLL] = {}
 
 
-def library(text: str) -> CDLL:
+def library(text: str, name: str) -> CDLL:
     """The compiled loop."""
     if text not in LIBRARIES:
+        print(f"compiling {name}: once, 2 to 20 s; kept on disk for the next run", file=sys.stderr)
         whole = "\n".join([ELEMENTARY.read_text(), text, SOURCE.read_text()])
         try:
             found = LIBRARIES[text] = CppCodeCache.load(whole, extra_flags=(*FLAGS, *WIDE))
@@ -161,7 +169,7 @@ def library(text: str) -> CDLL:
 
 
 class Loop:
-    """The loop of one kind of environment and policy, for a batch; written anew where what they hold is of a new kind."""
+    """The loop of one kind of environment and policy, for a batch; written anew where they are of another make."""
 
     def __init__(self, step: Step, env: Environment, policy: Policy, batch: int, action_width: int) -> None:
         self.name = f"the rollout of {type(env).__name__} with {type(policy).__name__}"
@@ -188,7 +196,7 @@ class Loop:
         if seen is None:
             raise NotByLanesError("nothing is computed")
         if self.written is None or self.written.traced is not seen[0]:
-            before, self.written = self.written, Written(seen, found, self.given, env.dtype)
+            before, self.written = self.written, Written(self.name, seen, found, self.given, env.dtype)
             if before is not None and before.text != self.written.text:
                 warnings.warn(
                     f"{self.name} is compiled again: a number or a function inside the environment or the policy "
@@ -216,7 +224,7 @@ def run_native(
     try:
         written, held = loop.trace(env, policy)
     except (NotByLanesError, CompileError) as error:
-        import traceback; traceback.print_exc()
+        LOG.info("%s is left to inductor: %s", loop.name, error)
         LOOPS[key] = None
         return None
     places = [column for name in (*written.numbers, *written.flags) for column in columns_of(out[name])]

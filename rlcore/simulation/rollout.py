@@ -16,7 +16,7 @@ from rlcore.simulation.environment import Environment
 from rlcore.simulation.modes import Mode, check_memory, choose, runner
 from rlcore.simulation.policy import Policy
 from rlcore.simulation.results import empty
-from rlcore.simulation.stepping import Record, RolloutState, absorbing, begin, restarting
+from rlcore.simulation.stepping import Record, RolloutState, absorbing, begin, restarting, restarts
 
 APART = 16
 """Numbers between the columns of a batch of a multiple of 1024 paths, which would else meet in one set of the cache."""
@@ -79,7 +79,9 @@ def rollout_with_reset(
     obs, next_obs = (storage(env, mode, steps, batch, spec.observation_dim) for _ in range(2))
     action = storage(env, mode, steps, batch, spec.action_dim)
     reward, since = (empty(shape, env.dtype, env.device) for _ in range(2))
-    terminated, last = (torch.zeros(shape, dtype=torch.bool, device=env.device) for _ in range(2))
+    never = torch.zeros(1, 1, dtype=torch.bool, device=env.device).expand(shape)
+    terminated = empty(shape, torch.bool, env.device) if env.terminates else never
+    last = empty(shape, torch.bool, env.device) if restarts(restarting, env) else never
     out: Record = {"obs": obs, "action": action, "reward": reward, "next_obs": next_obs}
     out |= {"terminated": terminated, "last": last, "since": since}
     extras = {"last": last, "t": since}
