@@ -93,7 +93,7 @@ class Zoo(Environment):
             x.clamp(-0.5, 0.5),
             x.clamp_min(0.1),
             torch.where(x > y, x, -y),
-            torch.add(x, y, alpha=3),
+            torch.add(x, x, alpha=3),
         ]
         asked = (x < y, x <= 0.0, x >= y, x == 0.0, x != y, (x > 0) & (y > 0), (x > 0) | ~(y > 0), (x > 0) ^ (y > 0))
         whole = x.nan_to_num(0.0, 0.0, 0.0).clamp(-9.0, 9.0).to(torch.int64)
