@@ -160,6 +160,8 @@ class ByColumns(fx.Interpreter):
             return np.expand_dims(x, axis)
         if target in (aten.squeeze.dim, aten.squeeze.dims):
             dims = [d % (x.ndim + 1) for d in ([rest[0]] if isinstance(rest[0], int) else rest[0])]
+            if 0 in dims and self.rows == 1:
+                return None  # the one path is no dimension any more
             return np.squeeze(x, tuple(d - 1 for d in dims if d and x.shape[d - 1] == 1))
         if target is aten.expand.default and len(rest[0]) == x.ndim + 1:
             return np.broadcast_to(

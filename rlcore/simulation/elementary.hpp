@@ -134,12 +134,14 @@ inline float erf_(float x)
 
 inline float sigmoid_(float x) { return 1.0f / (1.0f + exp_(-x)); }
 
-/* 1 - 2 / (exp(2 x) + 1), and near 0 Lambert's fraction, which keeps the small numbers' digits. */
+/* A quotient of polynomials in x^2, fitted for the least relative error on [0, 9], 2e-8; beyond, tanh is 1 in float. */
 inline float tanh_(float x)
 {
-    float z = x * x, far = 1.0f - 2.0f / (1.0f + exp_(2.0f * x));
-    float near = x * (10395.0f + z * (1260.0f + z * 21.0f)) / (10395.0f + z * (4725.0f + z * (210.0f + z)));
-    return z < 0.36f ? near : far;
+    x = maximum_(minimum_(x, 9.0f), -9.0f);
+    float z = x * x;
+    float above = series(z, 1.33369012e-08f, 2.05964102e-05f, 0.00349482418f, 0.133803844f, 0.99999998f);
+    float below = series(z, 7.76933263e-07f, 0.000328438118f, 0.0258740821f, 0.467136999f, 1.0f);
+    return maximum_(minimum_(x * above / below, 1.0f), -1.0f);
 }
 
 #define BY_LIBRARY(name) \

@@ -24,13 +24,14 @@ from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
 from rlcore.simulation.drawn import ELEMENTARY, FLAGS, WIDE
 from rlcore.simulation.environment import Environment, EnvState
 from rlcore.simulation.graphs import CompileError, Graph, RecompileWarning, Seen, Traced
-from rlcore.simulation.lanes import C_TYPES, Lanes, NotByLanesError, Slot
+from rlcore.simulation.lane_operations import C_TYPES, NotByLanesError
+from rlcore.simulation.lanes import Lanes, Slot
 from rlcore.simulation.noise import words
 from rlcore.simulation.policy import Policy
 from rlcore.simulation.stepping import Place, Record, RolloutState, Step, restarts
 
 LOG = logging.getLogger("rlcore.simulation")
-SOURCE = Path(__file__).with_name("loop.cpp")
+SOURCE, LAYER = (Path(__file__).with_name(name) for name in ("loop.cpp", "layer.hpp"))
 LANES = 64
 """Paths of a block: their state and records stay in the nearest cache."""
 CACHE = 1 << 20
@@ -158,7 +159,7 @@ def library(text: str, name: str) -> CDLL:
     """The compiled loop."""
     if text not in LIBRARIES:
         print(f"compiling {name}: once, 2 to 20 s; kept on disk for the next run", file=sys.stderr)
-        whole = "\n".join([ELEMENTARY.read_text(), text, SOURCE.read_text()])
+        whole = "\n".join([ELEMENTARY.read_text(), LAYER.read_text(), text, SOURCE.read_text()])
         try:
             found = LIBRARIES[text] = CppCodeCache.load(whole, extra_flags=(*FLAGS, *WIDE))
         except (CppCompileError, InvalidCxxCompiler) as error:

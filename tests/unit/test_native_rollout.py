@@ -253,3 +253,52 @@ def test_what_looks_at_other_paths_has_no_loop(kind: type[Spiral]) -> None:
     out = {"t": torch.empty(2, dtype=DOUBLE)}
     assert native.run_native(absorbing, env, UniformPolicy(-1.0, 1.0, 1), start, 2, 1, out) is None
     assert list(native.LOOPS.values()) == [None], "it is not asked again"
+
+
+class Layers(nn.Module):
+    """A network wider than what is taken column by column, with all that its layers may do beside each other."""
+
+    noise_dim = 1
+
+    def __init__(self, dtype: torch.dtype, hidden: int = 41) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+
+        def weights(*shape: int) -> nn.Parameter:
+            return nn.Parameter(0.4 * torch.randn(*shape, generator=generator, dtype=dtype))
+
+        self.first, self.middle, self.last = weights(hidden, 3), weights(hidden, hidden), weights(hidden, 1)
+        self.shift, self.scale = weights(hidden), weights(1, hidden)
+
+    def act(self, obs: Tensor, *, noise: Tensor | None = None) -> Tensor:
+        hidden = torch.tanh(nn.functional.linear(obs, self.first, self.shift))  # a bias
+        hidden = nn.functional.silu(hidden @ self.middle) * self.scale + 0.1  # none; a row for all paths
+        hidden = hidden * obs[:, 1:2] + hidden.sum(1, keepdim=True)  # a column for all columns, and a sum
+        mean = torch.where(hidden > 0.0, hidden, 0.1 * hidden) @ self.last + nn.functional.linear(
+            obs[:, ::2], self.first[:1, :2]
+        )
+        return 0.05 * mean if noise is None else 0.05 * mean + 0.1 * noise
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(DOUBLE, 1e-11), (torch.float32, 1e-4)])
+@pytest.mark.parametrize("paths", [2, 70])
+def test_a_network_runs_in_the_loop(paths: int, dtype: torch.dtype, tolerance: float) -> None:
+    env, policy = Spiral(dtype=dtype), Layers(dtype)
+    start = begin(env, paths, seed=4)
+    found, _ = rollout_with_reset(env, policy, start, 5, mode="compiled")
+    expected, _ = rollout_with_reset(env, policy, start, 5)
+    torch.testing.assert_close(found.action, expected.action, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(found.reward, expected.reward, rtol=tolerance, atol=tolerance)
+    with torch.no_grad():
+        policy.middle.mul_(0.5)  # read where they are, at every call
+    found, _ = rollout_with_reset(env, policy, start, 5, mode="compiled")
+    torch.testing.assert_close(
+        found.action, rollout_with_reset(env, policy, start, 5)[0].action, rtol=tolerance, atol=tolerance
+    )
+
+
+def test_a_row_of_a_network_has_the_same_bits_in_any_batch() -> None:
+    env, policy = Spiral(dtype=torch.float32), Layers(torch.float32, 66)
+    whole, _ = rollout_with_reset(env, policy, begin(env, 130, seed=4), 5, mode="compiled")
+    part, _ = rollout_with_reset(env, policy, begin(env, 3, seed=4, first_row=70), 5, mode="compiled")
+    assert torch.equal(part.action, whole.action[:, 70:73])
