@@ -7,12 +7,14 @@ block. What has no place in a block, as a sort, raises `NotByLanesError`; the ro
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from rlcore.simulation.lane_addresses import Address, Slot, Value, elements, evenly, in_order, memory
 from rlcore.simulation.lane_operations import C_TYPES, NotByLanesError, expression, name_of
 
 _VIEWS = """
@@ -21,39 +23,6 @@ _VIEWS = """
 """
 LARGEST = 1 << 10
 """Columns of an array of the block at most: with more it leaves the cache."""
-
-
-class Slot(NamedTuple):
-    """Something [B] or [B, n] that stands in the block of paths that is worked on, each column by itself."""
-
-    name: str
-    width: int  # n
-
-
-class Value(NamedTuple):
-    """A value in C++."""
-
-    text: str
-    dtype: torch.dtype
-    stage: int | None  # the loop in which it is a variable; None for one that is the same for all
-
-
-class Address(NamedTuple):
-    """An argument, an array of the block, or values one after the other, or a view: where each element stands.
-
-    In an argument that is where it stands in memory; otherwise in the order of [B, n], or of values of B paths each.
-    """
-
-    place: int | Slot | tuple[Value, ...]
-    at: Tensor
-
-
-class Line(NamedTuple):
-    """Where elements [B, n] stand, evenly."""
-
-    first: int
-    by_row: int
-    by_column: int
 
 
 class Lanes:
@@ -82,6 +51,7 @@ class Body:
     def __init__(self, rows: int, nodes: Sequence[fx.Node], addresses: dict[fx.Node, Address]) -> None:
         self.rows, self.nodes, self.addresses = rows, nodes, addresses
         self.values: dict[fx.Node, Value] = {}
+        self.parts: dict[Any, list[Address]] = {}
         self.loads: dict[tuple[str, int | None], Value] = {}
         self.gathered: dict[tuple[Value, ...], Slot] = {}
         self.arrays: list[str] = []
@@ -104,32 +74,43 @@ class Body:
 
     def visit(self, node: fx.Node) -> None:
         """An address, another name of a value, or an operation."""
-        name, value, rows = name_of(node), node.meta["val"], self.rows
         source: Any = node.args[0] if node.args else None
-        if name == "cat" and all(part.meta["val"].shape == (rows,) for part in node.all_input_nodes):
-            self.addresses[node] = Address(tuple(map(self.read, source)), torch.arange(value.numel()))
+        if node.target is operator.getitem:
+            self.addresses[node] = self.parts[source][int(node.args[1])]  # type: ignore[arg-type]
+            return
+        name, value, rows = name_of(node), node.meta["val"], self.rows
+        if name == "cat":
+            self.addresses[node] = self.joined(source, value, node.args[1] if len(node.args) > 1 else 0)
         elif name in _VIEWS.split() and source in self.addresses:
             place, at = self.addresses[source]
             self.addresses[node] = Address(place, node.target(at, *node.args[1:]))  # type: ignore[operator]
+        elif name in ("split", "split_with_sizes", "unbind") and source in self.addresses:
+            place, at = self.addresses[source]
+            self.parts[node] = [Address(place, part) for part in node.target(at, *node.args[1:])]  # type: ignore[operator]
         elif name in _VIEWS.split() and (self.read(source).stage is None or value.numel() == rows):
             self.values[node] = self.read(source)
         elif not isinstance(value, Tensor):
             raise NotByLanesError(f"{name} gives {type(value).__name__}")
-        elif name in ("mm", "addmm"):
+        elif name in ("mm", "addmm", "bmm", "baddbmm"):
             self.layer(node)
-        elif name == "sum" and source.meta["val"].ndim == 2 and node.args[1] in ([1], [-1]):
+        elif name == "sum" and len(self.columns(source)) and node.args[1] in ([-1], [source.meta["val"].ndim - 1]):
             self.total(node, source)
         elif value.numel() in (1, rows) or name == "full":
             text = expression(node, lambda arg: self.use(self.read(arg)))
             uniform = all(self.read(arg).stage is None for arg in node.all_input_nodes)
             self.values[node] = self.variable(f"v{len(self.values)}", text, value.dtype, uniform=uniform)
-        elif value.ndim == 2 and value.shape[0] == rows and value.shape[1] <= LARGEST:
-            slot = self.array(value.shape[1], value.dtype)
+        elif len(self.columns(node)):
+            slot = self.array(self.columns(node)[0], value.dtype)
             text = expression(node, lambda arg: self.element(arg, value.shape))
             self.block([f"for (int c = 0; c < {slot.width}; c++)", *over_lanes(f"{slot.name}[c][i] = {text};")])
-            self.addresses[node] = in_order(slot, rows)
+            self.addresses[node] = in_order(slot, value.shape)
         else:
             raise NotByLanesError(f"{name} gives {list(value.shape)}")
+
+    def columns(self, node: fx.Node) -> tuple[int, ...]:
+        """(n,) for a value [B, n], whatever dimensions of one are between; () for any other."""
+        long = [size for size in node.meta["val"].shape if size > 1]
+        return (long[1],) if len(long) == 2 and long[0] == self.rows and long[1] <= LARGEST else ()
 
     def variable(self, name: str, text: str, dtype: torch.dtype, *, uniform: bool) -> Value:
         """A new variable."""
@@ -150,7 +131,11 @@ class Body:
         """One number for each lane, or for all."""
         if node in self.values:
             return self.values[node]
-        (place, at), dtype = self.addresses[node], node.meta["val"].dtype
+        return self.read_at(self.addresses[node], node)
+
+    def read_at(self, address: Address, node: fx.Node) -> Value:
+        """The same of a view of a value."""
+        (place, at), dtype = address, node.meta["val"].dtype
         if at.numel() not in (1, self.rows):
             raise NotByLanesError(f"{node.name} is read as {list(at.shape)}")
         line = evenly(at.reshape(-1, 1), node.name)
@@ -162,6 +147,20 @@ class Body:
         if isinstance(place, Slot):
             return self.loaded(f"{place.name}[{line.first}][i]", dtype)
         return place[line.first // self.rows]
+
+    def joined(self, parts: Sequence[fx.Node], value: Tensor, dim: Any) -> Address:
+        """A few columns beside each other, or [B] values one after the other."""
+        columns: list[Value] = []
+        for part in parts:
+            if value.ndim == 1 or part in self.values:
+                columns.append(self.read(part))
+            else:
+                place, at = self.addresses[part]
+                columns += [self.read_at(Address(place, column), part) for column in at.unbind(-1)]
+        if len(columns) * self.rows != value.numel() or (value.ndim > 1 and dim % value.ndim != value.ndim - 1):
+            raise NotByLanesError(f"cat gives {list(value.shape)}")
+        order = torch.arange(value.numel()).view(len(columns), self.rows)
+        return Address(tuple(columns), (order if value.ndim == 1 else order.T).reshape(value.shape))
 
     def loaded(self, text: str, dtype: torch.dtype, *, uniform: bool = False) -> Value:
         """Something in memory as a variable of this stage: it is read before anything is written in its place."""
@@ -186,15 +185,14 @@ class Body:
 
     def element(self, node: fx.Node, shape: Sequence[int]) -> str:
         """Column c of lane i of a value that is broadcast to [B, n]."""
+        if node in self.values and self.values[node].stage is None:
+            return self.values[node].text
         if node in self.values:
-            value = self.values[node]
-            if value.stage is None:
-                return value.text
-            if node.meta["val"].shape != (self.rows, 1):
-                raise NotByLanesError(f"{node.name} is broadcast from {list(node.meta['val'].shape)}")
-            return f"{self.gather((value,)).name}[0][i]"
-        place, at = self.addresses[node]
-        line = evenly(at.broadcast_to(shape), node.name)
+            at = torch.arange(self.rows).view(node.meta["val"].shape)
+            place: int | Slot | tuple[Value, ...] = (self.values[node],)
+        else:
+            place, at = self.addresses[node]
+        line = evenly(at.broadcast_to(shape).reshape(self.rows, -1), node.name)
         if isinstance(place, int):
             return memory(place, line, node.meta["val"].dtype)
         slot, step = (place, 1) if isinstance(place, Slot) else (self.gather(place), self.rows)
@@ -204,71 +202,41 @@ class Body:
 
     def layer(self, node: fx.Node) -> None:
         """[B, k] @ [k, n] (+ [n]) by a matrix that is given."""
-        *bias, left, right = node.args
-        value, inputs = node.meta["val"], left.meta["val"]  # type: ignore[union-attr]
-        if node.kwargs or inputs.shape[0] != self.rows or max(value.shape[1], inputs.shape[1]) > LARGEST:
+        bias, (left, right) = list(node.all_input_nodes)[:-2], list(node.args)[-2:]
+        assert isinstance(left, fx.Node)
+        assert isinstance(right, fx.Node)
+        value, inputs = node.meta["val"], left.meta["val"]
+        width, across = value.shape[-1], inputs.shape[-1]
+        if node.kwargs or inputs.numel() != self.rows * across or max(width, across) > LARGEST:
             raise NotByLanesError(f"{node.target} of {list(inputs.shape)}")
-        source, target = self.array(inputs.shape[1], inputs.dtype), self.array(value.shape[1], value.dtype)
-        copied = f"{source.name}[c][i] = {self.element(left, inputs.shape)};"  # type: ignore[arg-type]
-        taken = [self.matrix(right, right.meta["val"].shape)]  # type: ignore[arg-type,union-attr]
-        taken += [self.matrix(part, (1, value.shape[1])) for part in bias]  # type: ignore[arg-type]
+        source, target = self.array(across, inputs.dtype), self.array(width, value.dtype)
+        copied = f"{source.name}[c][i] = {self.element(left, inputs.shape)};"
+        taken = [self.matrix(right, (across, width)), *(self.matrix(part, (1, width)) for part in bias)]
         call = f"layer({', '.join([source.name, target.name, *taken])});"
         self.block([f"for (int c = 0; c < {source.width}; c++)", *over_lanes(copied), call])
-        self.addresses[node] = in_order(target, self.rows)
+        self.addresses[node] = in_order(target, value.shape)
 
     def matrix(self, node: fx.Node, shape: Sequence[int]) -> str:
         """Where a matrix begins, and how far apart its rows and columns are."""
         place, at = self.addresses.get(node, (None, torch.empty(0)))
         if not isinstance(place, int):
             raise NotByLanesError(f"{node.name} is not a matrix that is given")
-        line, kind = evenly(at.broadcast_to(shape), node.name), C_TYPES[node.meta["val"].dtype]
+        line, kind = evenly(at.reshape(-1, shape[1]).broadcast_to(shape), node.name), C_TYPES[node.meta["val"].dtype]
         return f"static_cast<const {kind} *>(given[{place}]) + {line.first}, {line.by_row}, {line.by_column}"
 
     def total(self, node: fx.Node, source: fx.Node) -> None:
         """The sum of each row of [B, n]."""
         slot, dtype = self.array(1, node.meta["val"].dtype), node.meta["val"].dtype
-        text = self.element(source, source.meta["val"].shape)
-        columns = f"for (int c = 0; c < {source.meta['val'].shape[1]}; c++)"
-        self.block([*over_lanes(f"{slot.name}[0][i] = 0;"), columns, *over_lanes(f"{slot.name}[0][i] += {text};")])
+        lines = over_lanes(f"{slot.name}[0][i] = 0;")
+        lines += [f"for (int c = 0; c < {self.columns(source)[0]}; c++)"]
+        lines += over_lanes(f"{slot.name}[0][i] += {self.element(source, source.meta['val'].shape)};")
+        self.block(lines)
         self.values[node] = self.loaded(f"{slot.name}[0][i]", dtype)
 
 
 def over_lanes(*lines: str) -> list[str]:
     """A loop over the lanes."""
     return ["#pragma omp simd", "for (int i = 0; i < LANES; i++) {", *lines, "}"] if lines else []
-
-
-def memory(place: int, line: Line, dtype: torch.dtype) -> str:
-    """An element of what is given, of path at(i) and column c."""
-    index = [str(line.first)]
-    index += [f"{line.by_row} * at(i)"] if line.by_row else []
-    index += [f"{line.by_column} * c"] if line.by_column else []
-    return f"static_cast<const {C_TYPES[dtype]} *>(given[{place}])[{' + '.join(index)}]"
-
-
-def evenly(at: Tensor, name: str) -> Line:
-    """Where the elements [B, n] of a view stand."""
-    first = int(at[0, 0])
-    by_row, by_column = (
-        int(part.reshape(-1)[-1]) - first if part.numel() > 1 else 0 for part in (at[:2, 0], at[0, :2])
-    )
-    each = first + by_row * torch.arange(at.shape[0]).unsqueeze(1) + by_column * torch.arange(at.shape[1])
-    if not torch.equal(at, each):
-        raise NotByLanesError(f"{name} is not evenly spaced")
-    return Line(first, by_row, by_column)
-
-
-def in_order(slot: Slot, rows: int) -> Address:
-    """The whole of an array."""
-    return Address(slot, torch.arange(rows * slot.width).view(rows, slot.width))
-
-
-def elements(value: Tensor, *, in_order: bool) -> Tensor:
-    """Where each element of a tensor stands: in its memory, or in order."""
-    if in_order:
-        return torch.arange(value.numel()).view(value.shape)
-    reach = sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True)) + 1
-    return torch.arange(reach).as_strided(value.shape, value.stride())
 
 
 def ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:

@@ -24,8 +24,9 @@ from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
 from rlcore.simulation.drawn import ELEMENTARY, FLAGS, WIDE
 from rlcore.simulation.environment import Environment, EnvState
 from rlcore.simulation.graphs import CompileError, Graph, RecompileWarning, Seen, Traced
+from rlcore.simulation.lane_addresses import Slot
 from rlcore.simulation.lane_operations import C_TYPES, NotByLanesError
-from rlcore.simulation.lanes import Lanes, Slot
+from rlcore.simulation.lanes import Lanes
 from rlcore.simulation.noise import words
 from rlcore.simulation.policy import Policy
 from rlcore.simulation.stepping import Place, Record, RolloutState, Step, restarts
