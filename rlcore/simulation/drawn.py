@@ -25,6 +25,8 @@ FLAGS = ("-ftree-loop-vectorize", "-fno-math-errno", "-fno-trapping-math", "-fno
 """Inductor writes vectors itself and forbids them to the compiler. Products and sums stay apart, as it asks: a row has
 the same bits in a whole vector and in what is left over."""
 WIDE = ("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()
+AS_IT_IS = {"needs_vec_isa": False, "kernel_needs_vec_isa": False}
+"""What inductor would write vectors with is not asked for: to find it out takes seconds."""
 SIZES = 256
 """Sizes of noise whose calls are remembered."""
 NOISE = Graph(lambda *args: [blocks(*args)], "the noise", None)
@@ -36,7 +38,9 @@ CALLS: dict[tuple[Any, ...], Repeated] = {}
 def library() -> CDLL:
     """The compiled loops."""
     try:
-        found: CDLL = CppCodeCache.load(ELEMENTARY.read_text() + SOURCE.read_text(), extra_flags=(*FLAGS, *WIDE))
+        found: CDLL = CppCodeCache.load(
+            ELEMENTARY.read_text() + SOURCE.read_text(), extra_flags=(*FLAGS, *WIDE), **AS_IT_IS
+        )
     except (CppCompileError, InvalidCxxCompiler) as error:
         raise CompileError(f"the noise cannot be compiled: {error}; use mode 'eager'") from error
     words, sizes = [c_uint64] * 3, [c_int64] * 2

@@ -14,11 +14,12 @@ from typing import Any
 import torch
 import torch._dynamo.exc
 from torch import Tensor, fx
+from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.utils import counters
-from torch._inductor.compile_fx import compile_fx, compile_fx_inner
+from torch._functorch._aot_autograd.utils import make_boxed_func
 from torch._inductor.decomposition import select_decomp_table
 from torch._inductor.exc import InductorError
-from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from rlcore.errors import ConfigError
@@ -73,7 +74,7 @@ class Graph:
         if self.rows is None:
             return compile_by_columns(module, inputs, None, [], self.see)
         if self.only_traced:
-            return compile_by_columns(module, inputs, self.rows, self.alike, self.see, Traced)
+            return trace_by_columns(module, inputs, self.rows, self.alike, self.see)
         if not self.made:
             print(f"compiling {self.name}: once, 10 to 60 s; kept on disk for the next run", file=sys.stderr)
         before = counters["inductor"]["fxgraph_cache_hit"]
@@ -135,8 +136,7 @@ class Traced:
 
     def __init__(self, module: fx.GraphModule, results: Sequence[Tensor]) -> None:
         self.graph = module.graph
-        last: fx.Node = next(iter(reversed(module.graph.nodes)))
-        self.columns: Any = last.args[0]
+        self.columns: Any = module.graph.output_node().args[0]
         """Each result as its columns."""
         with unset_fake_temporarily():
             self.results = tuple(torch.empty((), dtype=x.dtype, device=x.device).expand(x.shape) for x in results)
@@ -147,41 +147,72 @@ class Traced:
 
 
 def compile_by_columns(
-    module: fx.GraphModule,
-    inputs: list[Tensor],
-    rows: int | None,
-    alike: list[int],
-    seen: Callable[[Seen], None],
-    kept: Callable[[fx.GraphModule, Sequence[Tensor]], Code] | None = None,
+    module: fx.GraphModule, inputs: list[Tensor], rows: int | None, alike: list[int], seen: Callable[[Seen], None]
 ) -> Callable[..., Any]:
     """Inductor; if `rows` is given, after the graph was rewritten by columns and its numbers were lifted out.
 
-    `alike` as in `lift`. `seen` is told of every call. `kept` takes inductor's place, its results left in columns.
+    `alike` as in `lift`. `seen` is told of every call.
     """
 
     def inner(graph: fx.GraphModule, given: Sequence[Any], **settings: Any) -> Any:
-        known = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
-        modes = [value.fake_mode for value in known if isinstance(value, FakeTensor)]
-        if rows is None or not modes:
+        mode = mode_of(graph)
+        if rows is None or mode is None:
             return reporting(compile_fx_inner(graph, given, **settings), seen)
-        refuse_randomness(graph)
-        with modes[0]:
-            trace = make_fx(
-                lambda *args: ByColumns(graph, rows, joined=kept is None).run(*args),
-                decomposition_table=select_decomp_table(),
-                _allow_fake_constant=True,
-            )
-            rewritten, numbers = lift(trace(*known), alike)
-            if kept is not None:
-                results = [node.meta["val"] for node in next(iter(reversed(graph.graph.nodes))).args[0]]
-                return with_numbers(reporting(kept(rewritten, results), seen), numbers)
-            code: Any = compile_fx_inner(rewritten, [*given, *map(modes[0].from_tensor, numbers)], **settings)
+        with mode:
+            found, numbers = rewritten(graph, rows, alike, joined=True)
+            code: Any = compile_fx_inner(found, [*given, *map(mode.from_tensor, numbers)], **settings)
         return reporting(with_numbers(code, numbers), seen)
 
     on_cpu = all(x.device.type == "cpu" for x in inputs if isinstance(x, Tensor))
     by_rows = {"max_fusion_size": FUSED, "size_asserts": False, "cpp_wrapper": on_cpu}
+    from torch._inductor.compile_fx import compile_fx  # a second, where a loop in C++ does without
+
     compiled: Any = compile_fx(module, inputs, inner_compile=inner, config_patches={} if rows is None else by_rows)
     return compiled  # type: ignore[no-any-return]
+
+
+def compile_fx_inner(graph: fx.GraphModule, given: Sequence[Any], **settings: Any) -> Any:
+    """Inductor's own work."""
+    from torch._inductor import compile_fx
+
+    return compile_fx.compile_fx_inner(graph, given, **settings)
+
+
+def trace_by_columns(
+    module: fx.GraphModule, inputs: list[Tensor], rows: int, alike: list[int], seen: Callable[[Seen], None]
+) -> Callable[..., Any]:
+    """As `compile_by_columns`, without inductor: a `Traced` stands in the place of its code."""
+
+    def inner(graph: fx.GraphModule, given: Sequence[Any]) -> Any:
+        mode = mode_of(graph)
+        if mode is None:
+            return make_boxed_func(graph.forward)
+        ends: Any = graph.graph.output_node().args[0]
+        with mode:
+            found, numbers = rewritten(graph, rows, alike, joined=False)
+        return with_numbers(reporting(Traced(found, [node.meta["val"] for node in ends]), seen), numbers)
+
+    traced: Any = aot_autograd(fw_compiler=inner, decompositions=select_decomp_table())(module, inputs)
+    return traced  # type: ignore[no-any-return]
+
+
+def mode_of(graph: fx.GraphModule) -> FakeTensorMode | None:
+    """In which a graph's tensors have no data; None if it is given none."""
+    known = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
+    return next((value.fake_mode for value in known if isinstance(value, FakeTensor)), None)
+
+
+def rewritten(
+    graph: fx.GraphModule, rows: int, alike: list[int], *, joined: bool
+) -> tuple[fx.GraphModule, list[Tensor]]:
+    """The graph by columns, and the numbers that it now takes after its own arguments."""
+    refuse_randomness(graph)
+    trace = make_fx(
+        lambda *args: ByColumns(graph, rows, joined=joined).run(*args),
+        decomposition_table=select_decomp_table(),
+        _allow_fake_constant=True,
+    )
+    return lift(trace(*(node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder")), alike)
 
 
 def reporting(code: Code, seen: Callable[[Seen], None]) -> Code:

@@ -31,6 +31,7 @@ _EXPRESSIONS = {
     "clamp_min": "maximum_({0}, {1})",
     "clamp_max": "minimum_({0}, {1})",
     "full": "{1}",
+    "scalar_tensor": "{0}",
     "_to_copy": "{0}",
     "convert_element_type": "{0}",
     "bitwise_and": "{0} & {1}",
