@@ -74,5 +74,7 @@ def elements(value: Tensor, *, in_order: bool) -> Tensor:
     """Where each element of a tensor stands: in its memory, or in order."""
     if in_order:
         return torch.arange(value.numel()).view(value.shape)
+    if value.numel() == 0:
+        return torch.empty(value.shape, dtype=torch.int64)
     reach = sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True)) + 1
     return torch.arange(reach).as_strided(value.shape, value.stride())

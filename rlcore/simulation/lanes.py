@@ -131,6 +131,8 @@ class Body:
         """One number for each lane, or for all."""
         if node in self.values:
             return self.values[node]
+        if node not in self.addresses:
+            raise NotByLanesError(f"{node.name} is no number of a path")
         return self.read_at(self.addresses[node], node)
 
     def read_at(self, address: Address, node: fx.Node) -> Value:

@@ -131,6 +131,9 @@ void block(const Call &call, int64_t first)
         for (int c = 0; c < System::STATES; c++)
             call.x[c * call.rows + first + i] = x[c][i];
     }
+#ifdef __AVX512F__
+    _mm_sfence();  /* what went past the cache is there for other threads too */
+#endif
 }
 
 }  // namespace

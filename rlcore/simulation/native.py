@@ -23,7 +23,7 @@ from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
 
 from rlcore.simulation.drawn import AS_IT_IS, ELEMENTARY, FLAGS, WIDE
 from rlcore.simulation.environment import Environment, EnvState
-from rlcore.simulation.graphs import CompileError, Graph, RecompileWarning, Seen, Traced
+from rlcore.simulation.graphs import KEPT, CompileError, Graph, RecompileWarning, Seen, Traced
 from rlcore.simulation.lane_addresses import Slot
 from rlcore.simulation.lane_operations import C_TYPES, NotByLanesError
 from rlcore.simulation.lanes import Lanes
@@ -82,10 +82,8 @@ def one_step(step: Step, env: Environment, policy: Policy, given: Given) -> Part
 class Written:
     """The C++ of what was traced, compiled, and what it keeps of each step."""
 
-    def __init__(self, name: str, seen: Seen, found: Parts, given: Given, dtype: torch.dtype) -> None:
-        traced, args, results = seen
-        assert isinstance(traced, Traced)
-        self.traced = traced
+    def __init__(self, name: str, traced: Traced, seen: Seen, found: Parts, given: Given, dtype: torch.dtype) -> None:
+        self.traced, (_, args, results) = traced, seen
         rows = len(given.t)
         slots = {id(v): Slot(k, v.numel() // rows) for k, v in given._asdict().items() if v is not None}
         inside = {place: slots[id(arg)] for place, arg in enumerate(args) if id(arg) in slots}
@@ -190,27 +188,44 @@ class Loop:
             action=zeros(action_width) if action_width else None,
             initial=zeros(spec.initial_noise_dim) if restarts(step, env) else None,
         )
-        self.written: Written | None = None
+        self.written: dict[Traced, Written | NotByLanesError] = {}
 
     def trace(self, env: Environment, policy: Policy) -> tuple[Written, Sequence[Any]]:
         """What is compiled, and what it reads of the environment and the policy as they are now."""
         found, seen = self.graph(self.step, env, policy, self.given)
         if seen is None:
             raise NotByLanesError("nothing is computed")
-        if self.written is None or self.written.traced is not seen[0]:
-            before, self.written = self.written, Written(self.name, seen, found, self.given, env.dtype)
-            if before is not None and before.text != self.written.text:
-                warnings.warn(
-                    f"{self.name} is compiled again: a number or a function inside the environment or the policy "
-                    "changed; keep what varies in tensors",
-                    RecompileWarning,
-                    stacklevel=2,
-                )
-        return self.written, seen[1]
+        traced = seen[0]
+        assert isinstance(traced, Traced)
+        if traced not in self.written:
+            if len(self.written) == KEPT:
+                self.written.clear()
+            self.written[traced] = self.write(traced, seen, found, env.dtype)
+        written = self.written[traced]
+        if isinstance(written, NotByLanesError):
+            raise written
+        return written, seen[1]
+
+    def write(self, traced: Traced, seen: Seen, found: Parts, dtype: torch.dtype) -> Written | NotByLanesError:
+        """The C++ of what was traced, or why there is none."""
+        before = {written.text for written in self.written.values() if isinstance(written, Written)}
+        try:
+            new = Written(self.name, traced, seen, found, self.given, dtype)
+        except NotByLanesError as error:
+            LOG.info("%s is left to inductor: %s", self.name, error)
+            return error
+        if before and new.text not in before:
+            warnings.warn(
+                f"{self.name} is compiled again: a number or a function inside the environment or the policy changed; "
+                "keep what varies in tensors",
+                RecompileWarning,
+                stacklevel=2,
+            )
+        return new
 
 
 LOOPS: dict[tuple[Any, ...], Loop | None] = {}
-"""None where there is no such loop."""
+"""None where Dynamo cannot trace a step: it is not asked again."""
 
 
 def run_native(
@@ -225,9 +240,11 @@ def run_native(
         return None
     try:
         written, held = loop.trace(env, policy)
-    except (NotByLanesError, CompileError) as error:
-        LOG.info("%s is left to inductor: %s", loop.name, error)
+    except CompileError as error:
+        LOG.info("%s has no loop: %s", loop.name, error)
         LOOPS[key] = None
+        return None
+    except NotByLanesError:
         return None
     places = [column for name in (*written.numbers, *written.flags) for column in columns_of(out[name])]
     t, x, row = start.env.t.clone(), start.env.x.mT.clone(memory_format=torch.contiguous_format), start.row.contiguous()

@@ -251,8 +251,28 @@ def test_what_looks_at_other_paths_has_no_loop(kind: type[Spiral]) -> None:
     env = kind()
     start = begin(env, 24, seed=0)
     out = {"t": torch.empty(2, dtype=DOUBLE)}
-    assert native.run_native(absorbing, env, UniformPolicy(-1.0, 1.0, 1), start, 2, 1, out) is None
-    assert list(native.LOOPS.values()) == [None], "it is not asked again"
+    policy = UniformPolicy(-1.0, 1.0, 1)
+    assert native.run_native(absorbing, env, policy, start, 2, 1, out) is None
+    assert native.run_native(absorbing, env, policy, start, 2, 1, out) is None
+    (loop,) = native.LOOPS.values()
+    assert loop is not None
+    assert len(loop.written) == 1, "the second call knows"
+
+
+def test_one_law_has_no_loop_and_the_next_one_has() -> None:
+    """Both are of one type, and each is remembered for itself."""
+    env = Spiral()
+    start = begin(env, 24, seed=0)
+    good, bad = (
+        GaussianFeedback(law, 0.3, 1) for law in (lambda obs: -obs[:, :1], lambda obs: obs[:1, :1] - obs[:, :1])
+    )
+    for policy, looped in ((bad, False), (good, True), (bad, False), (good, True)):
+        if looped:
+            found, _ = rollout_with_reset(env, policy, start, 3, mode="compiled")
+            torch.testing.assert_close(found.reward, rollout_with_reset(env, policy, start, 3)[0].reward)
+        else:
+            with pytest.raises(AssertionError, match="left to inductor"):
+                rollout_with_reset(env, policy, start, 3, mode="compiled")
 
 
 class Layers(nn.Module):
