@@ -2,25 +2,31 @@
 
     max over mu of <mu, P> - lambda D(mu, mu0),   mu >= 0,   the Bellman flow holds
 
-sqrt(chi^2) and the max-min bound make it a second-order cone program, the KL divergences an exponential one. Needs
-CVXPY and Clarabel, the extra `oracle`.
+sqrt(chi^2) and the max-min bound make it a second-order cone program, which needs CVXPY and Clarabel, the extra
+`oracle`; the KL divergences have smooth duals and need neither. Whoever solved it, `certificate` says how much better
+than the answer anything can be, and an answer is given only where that is next to nothing.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, get_args
+import warnings
+from collections.abc import Iterator
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rlcore.checks import check_not_negative
-from rlcore.errors import ConfigError, MissingExtraError, NumericsError
-from rlcore.functional.occupancy.bounds import check_correlation, spread
-from rlcore.functional.occupancy.tabular import FiniteProblem
+from rlcore.errors import ConfigError, DataError, MissingExtraError, NumericsError
+from rlcore.functional.occupancy.bounds import check_correlation
+from rlcore.functional.occupancy.certificate import Regulariser, allowed, ceiling, law_of, standardised, worth
+from rlcore.functional.occupancy.entropic import ad_kl_optimum, kl_optimum
+from rlcore.functional.occupancy.tabular import FiniteProblem, policy_of
 
-Regulariser = Literal["none", "sqrt_chi2", "chi2", "kl", "ad_kl", "maxmin"]
+TOLERANCE = 1e-5
+"""What an answer may be worth less than the optimum, in units of the proxy's range and of lambda."""
 
 
 def cvxpy() -> Any:
@@ -49,69 +55,83 @@ def regularised_occupancy(
     States and actions that the base never takes are left out, as mu << mu0 demands, except for `none` and `ad_kl`, the
     latter keeping to the base's actions only. `state_only` compares the occupancies of states, for rewards of states.
     """
-    cp = cvxpy()
+    check(base, proxy, kind, strength, state_only)
+    if strength == 0.0:
+        kind = "none"
+    if kind in ("kl", "ad_kl") and not state_only:
+        answers = iter([(kl_optimum if kind == "kl" else ad_kl_optimum)(problem, proxy, base, strength)])
+    else:
+        answers = cone_optima(problem, proxy, base, kind, strength, state_only)
+    reward = standardised(proxy, base) if kind == "maxmin" else proxy
+    scale = float(reward.max() - reward.min()) + strength
+    inside = (
+        torch.ones_like(base, dtype=torch.bool) if kind in ("none", "ad_kl") else allowed(problem, base, state_only)
+    )
+    least = math.inf
+    for found, prices in answers:
+        mu = problem.occupancy(policy_of(torch.where(inside, found, 0.0), law_of(base)))  # the flow holds to rounding
+        most = ceiling(problem, proxy, base, kind, strength, prices, mu, state_only=state_only)
+        gap = most - worth(mu, proxy, base, kind, strength, state_only=state_only)
+        if gap <= TOLERANCE * scale:
+            return mu
+        least = min(least, gap)
+    raise NumericsError(
+        f"expected an optimum under {kind} at strength {strength:g} within {TOLERANCE * scale:.3g} of its bound, got "
+        f"{least:.3g}; take a larger strength, or a base that visits the start and takes no action next to never"
+    )
+
+
+def check(base: Tensor, proxy: Tensor, kind: Regulariser, strength: float, state_only: bool) -> None:
+    """Settings at the door."""
     if kind not in get_args(Regulariser):
         raise ConfigError(f"kind must be one of {', '.join(get_args(Regulariser))}, got {kind!r}")
     check_not_negative("strength", strength)
+    if kind == "maxmin":
+        check_correlation(strength)
+        if not float(standardised(proxy, base).abs().max()) < math.inf:
+            raise DataError("the proxy is constant on the reference: no correlation is defined; take another reference")
+    if state_only and kind in ("ad_kl", "maxmin"):
+        raise ConfigError(f"{kind} compares actions, got state_only=True; take sqrt_chi2, chi2 or kl, or leave it out")
+
+
+def cone_optima(
+    problem: FiniteProblem, proxy: Tensor, base: Tensor, kind: Regulariser, strength: float, state_only: bool
+) -> Iterator[tuple[Tensor, Tensor]]:  # -> [S, A], [S]
+    """mu and prices from Clarabel, for the objective in units of the proxy's range and then of lambda."""
+    cp = cvxpy()
     states, actions = proxy.shape
-    mu0, reward = base.numpy(), proxy.numpy()
     mu = cp.Variable((states, actions), nonneg=True)
-    inflow = problem.transition.numpy().reshape(states * actions, states)
-    arrives = cp.reshape(mu, (states * actions,), order="C") @ sparse(inflow)
+    flat = cp.reshape(mu, (states * actions,), order="C")
+    arrives = flat @ sparse(problem.transition.numpy().reshape(states * actions, states))
     flow = cp.sum(mu, axis=1) == (1.0 - problem.discount) * problem.start.numpy() + problem.discount * arrives
-    constraints, gain = [flow], cp.sum(cp.multiply(mu, reward))
-    if kind == "none" or (strength == 0.0 and kind != "maxmin"):
-        return solve(cp, gain, constraints, mu)
-    if kind == "ad_kl":
-        visits0 = mu0.sum(1, keepdims=True)
-        law0 = np.where(visits0 > 0.0, mu0 / np.maximum(visits0, 1e-300), 1.0 / actions)
-        visits = cp.sum(mu, axis=1, keepdims=True)
-        price = cp.sum(cp.rel_entr(mu, cp.multiply(law0, visits @ np.ones((1, actions)))))
-        return solve(cp, gain - strength * price, constraints, mu)
-    if state_only:
-        weight, there = mu0.sum(1), cp.sum(mu, axis=1)
-        seen = weight > 0.0
-        constraints.append(there[~seen] == 0.0) if (~seen).any() else None
-    else:
-        weight, there = mu0.ravel(), cp.reshape(mu, (states * actions,), order="C")
-        seen = weight > 0.0
-        constraints.append(there[~seen] == 0.0) if (~seen).any() else None
-    root = np.sqrt(weight[seen])
-    change = cp.multiply(1.0 / root, there[seen]) - root  # sqrt(mu0) (L - 1)
-    if kind == "sqrt_chi2":
-        price = cp.norm(change, 2)
-    elif kind == "chi2":
-        price = cp.sum_squares(change)
-    elif kind == "kl":
-        price = cp.sum(cp.rel_entr(there[seen], weight[seen]))
-    else:
-        bound, moved = maxmin(cp, proxy, base, mu, strength)
-        return solve(cp, bound, [*constraints, moved], mu)
-    return solve(cp, gain - strength * price, constraints, mu)
-
-
-def maxmin(cp: Any, proxy: Tensor, base: Tensor, mu: Any, r: float) -> tuple[Any, Any]:
-    """r p - s |L - 1 - p X| under mu0, concave in mu: bound T, and what p is, as a constraint that keeps it sparse."""
-    check_correlation(r)
-    mean, sd = spread(proxy, base)
-    x = ((proxy - mean) / sd).numpy().ravel()
-    weight = base.numpy().ravel()
-    seen = weight > 0.0
-    root = np.sqrt(weight[seen])
-    there = cp.reshape(mu, (mu.size,), order="C")
-    p = cp.Variable()
-    rest = cp.multiply(1.0 / root, there[seen]) - root - p * (root * x[seen])
-    return r * p - math.sqrt(1.0 - r * r) * cp.norm(rest, 2), p == cp.sum(cp.multiply(there, x))
-
-
-def solve(cp: Any, objective: Any, constraints: list[Any], mu: Any) -> Tensor:
-    """Clarabel's answer as a tensor, normalised."""
-    program = cp.Problem(cp.Maximize(objective), constraints)
-    program.solve(solver=cp.CLARABEL)
-    if program.status not in ("optimal", "optimal_inaccurate"):
-        raise NumericsError(f"the convex program ended as {program.status}; check that the base visits the start")
-    found = torch.from_numpy(np.maximum(mu.value, 0.0))
-    return found / found.sum()
+    constraints, objective = [flow], cp.sum(cp.multiply(mu, proxy.numpy()))
+    if kind != "none":
+        weight, there = (base.sum(1), cp.sum(mu, axis=1)) if state_only else (base.reshape(-1), flat)
+        seen = (weight > 0.0).numpy()
+        if not seen.all():
+            constraints.append(there[~seen] == 0.0)
+        weight = weight.numpy()[seen]
+        root = np.sqrt(weight)
+        change = cp.multiply(1.0 / root, there[seen]) - root  # sqrt(mu0) (L - 1)
+        if kind == "maxmin":
+            x, p = standardised(proxy, base).numpy().ravel(), cp.Variable()
+            constraints.append(p == cp.sum(cp.multiply(flat, x)))  # a variable of its own keeps the program sparse
+            rest = cp.norm(change - p * (root * x[seen]), 2)
+            objective = strength * p - math.sqrt(1.0 - strength**2) * rest
+        elif kind == "kl":
+            objective -= strength * cp.sum(cp.rel_entr(there[seen], weight))
+        else:
+            objective -= strength * (cp.norm(change, 2) if kind == "sqrt_chi2" else cp.sum_squares(change))
+    for unit in (1.0, strength) if kind not in ("none", "maxmin") else (1.0,):
+        program = cp.Problem(cp.Maximize(objective / unit), constraints)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # an inaccurate answer is judged by the caller
+            try:
+                program.solve(solver=cp.CLARABEL)
+            except cp.error.SolverError:
+                continue
+        if mu.value is not None and flow.dual_value is not None:
+            yield torch.from_numpy(mu.value).clamp(min=0.0), unit * torch.from_numpy(flow.dual_value)
 
 
 def sparse(matrix: Any) -> Any:
