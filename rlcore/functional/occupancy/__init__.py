@@ -13,8 +13,9 @@ from rlcore.functional.occupancy.bounds import (
     moments,
     spread,
 )
+from rlcore.functional.occupancy.certificate import Regulariser
 from rlcore.functional.occupancy.penalties import OccupancyPenalty, maxmin_reward, penalty
-from rlcore.functional.occupancy.program import Regulariser, regularised_occupancy
+from rlcore.functional.occupancy.program import regularised_occupancy
 from rlcore.functional.occupancy.tabular import FiniteProblem, policy_of, two_states
 
 __all__ = [

@@ -54,18 +54,17 @@ def kl_optimum(
 
 
 def newton(flow: Tensor, q: Tensor, slope: Tensor, level: float) -> tuple[Tensor, float]:  # [K, N], [K], [N] -> [N]
-    """-H^-1 slope for H = B' (diag q - q q') B / lambda, and the decrease it promises, in units of lambda.
+    """-H^-1 slope for H = B' diag(q) B / lambda, and the decrease it promises, in units of lambda.
 
-    Constant prices change nothing, so H is singular: the least ridge that factors makes up for it.
+    The curvature is H - m m' / lambda with m = B' q. Constant prices change nothing and slope sums to 0, so that
+    m' step = 0: without m m' the step is the same, from a regular matrix. States next to never visited need a ridge.
     """
-    mean = flow.mT @ q
-    curvature = ((flow.mT * q) @ flow - torch.outer(mean, mean)) / level
-    ridge = 1e-13 * float(curvature.diagonal().max())
-    while True:
-        factor, failed = torch.linalg.cholesky_ex(curvature + ridge * torch.eye(len(mean), dtype=q.dtype))
-        if not int(failed) or not math.isfinite(ridge):
+    curvature = (flow.mT * q) @ flow / level
+    top, eye = curvature.diagonal().max(), torch.eye(len(slope), dtype=q.dtype)
+    for ridge in (1e-15, 1e-13, 1e-11, 1e-9, 1e-7):
+        factor, failed = torch.linalg.cholesky_ex(curvature + ridge * top * eye)
+        if not int(failed):
             break
-        ridge *= 10.0
     step = -torch.cholesky_solve(slope.unsqueeze(1), factor).squeeze(1)
     return step, float(-slope @ step) / level
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rlcore.checks import check_not_negative
 from rlcore.errors import ConfigError, DataError, MissingExtraError, NumericsError
-from rlcore.functional.occupancy.bounds import check_correlation
+from rlcore.functional.occupancy.bounds import check_correlation, spread
 from rlcore.functional.occupancy.certificate import Regulariser, allowed, ceiling, law_of, standardised, worth
 from rlcore.functional.occupancy.entropic import ad_kl_optimum, kl_optimum
 from rlcore.functional.occupancy.tabular import FiniteProblem, policy_of
@@ -55,49 +55,63 @@ def regularised_occupancy(
     States and actions that the base never takes are left out, as mu << mu0 demands, except for `none` and `ad_kl`, the
     latter keeping to the base's actions only. `state_only` compares the occupancies of states, for rewards of states.
     """
-    check(base, proxy, kind, strength, state_only)
+    check(problem, proxy, base, kind, strength, state_only)
     if strength == 0.0:
         kind = "none"
-    if kind in ("kl", "ad_kl") and not state_only:
-        answers = iter([(kl_optimum if kind == "kl" else ad_kl_optimum)(problem, proxy, base, strength)])
-    else:
-        answers = cone_optima(problem, proxy, base, kind, strength, state_only)
+    bare = kind in ("none", "ad_kl")
+    inside = torch.ones_like(base, dtype=torch.bool) if bare else allowed(problem, base, state_only)
     reward = standardised(proxy, base) if kind == "maxmin" else proxy
-    scale = float(reward.max() - reward.min()) + strength
-    inside = (
-        torch.ones_like(base, dtype=torch.bool) if kind in ("none", "ad_kl") else allowed(problem, base, state_only)
-    )
-    least = math.inf
+    span = float(reward[inside].max() - reward[inside].min()) or 1.0
+    answers: Iterable[tuple[Tensor, Tensor]]
+    if kind == "ad_kl":
+        answers = [ad_kl_optimum(problem, proxy, base, strength)]
+    elif kind == "kl" and not state_only:
+        answers = [kl_optimum(problem, proxy, base, strength)]
+    else:
+        answers = cone_optima(problem, proxy, base, kind, strength, state_only, span)
+    allowance, least = TOLERANCE * (span + strength), math.inf
     for found, prices in answers:
         mu = problem.occupancy(policy_of(torch.where(inside, found, 0.0), law_of(base)))  # the flow holds to rounding
         most = ceiling(problem, proxy, base, kind, strength, prices, mu, state_only=state_only)
         gap = most - worth(mu, proxy, base, kind, strength, state_only=state_only)
-        if gap <= TOLERANCE * scale:
+        if gap <= allowance and float(mu[~inside].sum()) <= 1e-12:
             return mu
         least = min(least, gap)
     raise NumericsError(
-        f"expected an optimum under {kind} at strength {strength:g} within {TOLERANCE * scale:.3g} of its bound, got "
-        f"{least:.3g}; take a larger strength, or a base that visits the start and takes no action next to never"
+        f"expected an optimum under {kind} at strength {strength:g} within {allowance:.3g} of its bound, "
+        f"got {least:.3g}; take a larger strength, or a base that is an occupancy here, with no action next to never"
     )
 
 
-def check(base: Tensor, proxy: Tensor, kind: Regulariser, strength: float, state_only: bool) -> None:
-    """Settings at the door."""
+def check(
+    problem: FiniteProblem, proxy: Tensor, base: Tensor, kind: Regulariser, strength: float, state_only: bool
+) -> None:
+    """Settings and data at the door."""
     if kind not in get_args(Regulariser):
         raise ConfigError(f"kind must be one of {', '.join(get_args(Regulariser))}, got {kind!r}")
     check_not_negative("strength", strength)
+    if not bool(torch.isfinite(proxy).all() and torch.isfinite(base).all()):
+        raise DataError("proxy and base must be finite, got infinities or NaN; look where they were computed")
+    if kind not in ("none", "ad_kl") and float(problem.start[base.sum(1) <= 0.0].sum()) > 0.0:
+        raise DataError("the base must visit every state that starts an episode, got one it never visits; take another")
     if kind == "maxmin":
         check_correlation(strength)
-        if not float(standardised(proxy, base).abs().max()) < math.inf:
+        if not float(spread(proxy, base)[1]) > 1e-12 * float(proxy.abs().max()):
             raise DataError("the proxy is constant on the reference: no correlation is defined; take another reference")
     if state_only and kind in ("ad_kl", "maxmin"):
         raise ConfigError(f"{kind} compares actions, got state_only=True; take sqrt_chi2, chi2 or kl, or leave it out")
 
 
 def cone_optima(
-    problem: FiniteProblem, proxy: Tensor, base: Tensor, kind: Regulariser, strength: float, state_only: bool
+    problem: FiniteProblem,
+    proxy: Tensor,
+    base: Tensor,
+    kind: Regulariser,
+    strength: float,
+    state_only: bool,
+    span: float,
 ) -> Iterator[tuple[Tensor, Tensor]]:  # -> [S, A], [S]
-    """mu and prices from Clarabel, for the objective in units of the proxy's range and then of lambda."""
+    """mu and prices from Clarabel, in units of the reward's span, then of lambda if that was not enough."""
     cp = cvxpy()
     states, actions = proxy.shape
     mu = cp.Variable((states, actions), nonneg=True)
@@ -122,7 +136,7 @@ def cone_optima(
             objective -= strength * cp.sum(cp.rel_entr(there[seen], weight))
         else:
             objective -= strength * (cp.norm(change, 2) if kind == "sqrt_chi2" else cp.sum_squares(change))
-    for unit in (1.0, strength) if kind not in ("none", "maxmin") else (1.0,):
+    for unit in (span,) if kind in ("none", "maxmin") else (span, strength):
         program = cp.Problem(cp.Maximize(objective / unit), constraints)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # an inaccurate answer is judged by the caller
