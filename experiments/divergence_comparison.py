@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from rlcore.checks import check_integer, check_not_negative, check_positive
 from rlcore.envs.hacking.tomato import Tomato
 from rlcore.envs.hacking.tomato_model import TomatoModel
 from rlcore.errors import ConfigError
-from rlcore.experiments.hacking_arm import Arm
+from rlcore.experiments.hacking_arm import Arm, check_arms
 from rlcore.experiments.orpo_tomato import Config as Learning
 from rlcore.experiments.orpo_tomato import make_agent, reference, returns
 from rlcore.functional.occupancy import (
@@ -98,8 +99,14 @@ def garden(model: TomatoModel, temperature: float, steps: int) -> Garden:
 
 def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, float]:
     """The table of exact optima by reference and regulariser, then the learned ones."""
-    if not config.temperatures or not config.kl or not config.ad_kl or min(config.temperatures) < 0.0:
-        raise ConfigError("need at least one temperature >= 0 and one strength of each kind")
+    if not config.temperatures or not config.kl or not config.ad_kl:
+        raise ConfigError("need at least one temperature and one strength of each kind")
+    for name in ("temperatures", "kl", "ad_kl", "shares"):
+        for value in getattr(config, name):
+            check_not_negative(name, value)
+    check_integer("steps", config.steps)
+    check_positive("steps", config.steps)
+    check_arms(config.learned)
     model = Tomato().model()
     result: dict[str, float] = {}
     curves: list[Line] = []

@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from rlcore.agents.orpo import Certified, Constant, Orpo, RatioConfig, RegularizerConfig
 from rlcore.agents.orpo.regularizer import Kind
+from rlcore.checks import check_not_negative
+from rlcore.errors import ConfigError, unknown_name
+from rlcore.functional.occupancy import check_correlation
 from rlcore.reporting.lines import Chart, Line
 from rlcore.training import Callback, Phase, RolloutSource
 from rlcore.training.recorder import Recorder
@@ -37,6 +41,20 @@ class Arm:
             return RegularizerConfig(self.kind, Certified(), r=r, ratio=ratio)
         r = self.strength if self.kind == "maxmin" else r
         return RegularizerConfig(self.kind, Constant(self.strength), r=r, ratio=ratio)
+
+
+def check_arms(arms: Sequence[Arm]) -> None:
+    """Arms at the door of an experiment, before anything is gathered or cloned for them."""
+    for arm in arms:
+        if arm.kind not in get_args(Kind):
+            raise unknown_name("way to regularise", str(arm.kind), get_args(Kind))
+        if arm.strength is not None:
+            check_not_negative(f"strength of {arm.kind}", arm.strength)
+            if arm.kind == "maxmin":
+                check_correlation(arm.strength)
+    names = [arm.name for arm in arms]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"arms must differ, got {', '.join(names)}; leave out those that are named twice")
 
 
 def train_arm(

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from rlcore.checks import check_integer
+from rlcore.checks import check_integer, check_positive
 from rlcore.envs.hacking.tomato import Tomato
 from rlcore.errors import ConfigError
 from rlcore.experiments import orpo_tomato
-from rlcore.experiments.hacking_arm import Arm
+from rlcore.experiments.hacking_arm import Arm, check_arms
 from rlcore.experiments.hacking_runs import Estimates, estimates
 from rlcore.functional.occupancy import (
     FiniteProblem,
@@ -171,6 +171,12 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
     check_integer("draws, iterations", config.draws, config.iterations)
     if min(config.draws, config.iterations) < 1 or not config.states or not config.discounts:
         raise ConfigError("need at least one draw, iteration, number of states and discount")
+    check_integer("states, actions", *config.states, config.actions)
+    if min(*config.states, config.actions) < 2:
+        raise ConfigError(f"states and actions must be 2 or more, got {config.states} and {config.actions}")
+    check_positive("rate", config.rate)
+    check_positive("temperature", config.temperature)
+    check_arms(config.learned)
     draws = random_problems(config, seed)
     result = draws.figures()
     model = Tomato().model()

@@ -15,9 +15,12 @@ from torch import Tensor
 
 from rlcore.agents.orpo import Orpo, Ppo, PpoConfig, RatioConfig, RegularizerConfig, gather_base, orpo, ppo
 from rlcore.agents.orpo.ppo import HeadKind
+from rlcore.checks import check_integer, check_positive
+from rlcore.errors import ConfigError
 from rlcore.experiments.hacking_arm import Arm as Arm
-from rlcore.experiments.hacking_arm import Point, charts, train_arm
+from rlcore.experiments.hacking_arm import Point, charts, check_arms, train_arm
 from rlcore.experiments.hacking_study import Watched, watch
+from rlcore.functional.occupancy import check_correlation
 from rlcore.reporting.lines import plot_charts
 from rlcore.seeding import derive_seed
 from rlcore.simulation.environment import Environment, EnvState
@@ -55,6 +58,18 @@ class Effort:
     than an episode are samples of all of it; else all paths are at its start."""
     mode: Mode = "eager"
     """How rollouts are carried out: 'eager', 'compiled', 'graph' on a GPU, or 'auto', by device and size."""
+
+
+def check_effort(effort: Effort) -> None:
+    """Its numbers at the door, since the first to notice would be minutes away."""
+    counts = ("paths", "steps", "evaluation_paths", "evaluations")
+    least = dict.fromkeys(counts, 1) | {"base_paths": 2, "iterations": 0, "cloning_steps": 0, "corrections": 0}
+    for name, bound in least.items():
+        value = getattr(effort, name)
+        check_integer(f"effort.{name}", value)
+        if value < bound:
+            raise ConfigError(f"effort.{name} must be at least {bound}, got {value}")
+    check_positive("effort.cloning_rate", effort.cloning_rate)
 
 
 @dataclass(frozen=True)
@@ -152,6 +167,10 @@ def run_task(
     recorder: Recorder,
 ) -> dict[str, float]:
     """Clone, gather the reference, train every arm from the clone; returns of all that was compared."""
+    check_effort(effort)
+    check_arms(arms)
+    if task.r is not None:
+        check_correlation(task.r)
     result: dict[str, float] = {}
 
     def compare(name: str, policy: Policy) -> None:
@@ -174,7 +193,7 @@ def run_task(
         found, curves[arm.name] = learn(task, agent, effort, seed, recorder.child(arm.name, arm=arm.name))
         result |= {f"{arm.name}/{name}": value for name, value in found.items()}
     figure = recorder.figure_path(task.name)
-    if figure is not None:
+    if figure is not None and curves:
         across = ["clone", max(task.known, key=lambda known: result[f"{known}/true"])]
         known = {who: {name: result[f"{who}/{name}"] for name in ("true", "proxy")} for who in across}
         plot_charts(charts(curves, known, task.note), figure)

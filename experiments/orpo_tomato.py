@@ -17,7 +17,7 @@ from rlcore.checks import check_integer, check_positive
 from rlcore.envs.hacking.tomato import Tomato, TomatoConfig
 from rlcore.envs.hacking.tomato_model import TabularPolicy, TomatoModel
 from rlcore.errors import ConfigError
-from rlcore.experiments.hacking_arm import Arm, Point, charts, train_arm
+from rlcore.experiments.hacking_arm import Arm, Point, charts, check_arms, train_arm
 from rlcore.nn.ensemble import Layers
 from rlcore.reporting.lines import plot_charts
 from rlcore.seeding import derive_seed
@@ -126,6 +126,7 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
     )
     if min(config.runs, config.paths, config.iterations, config.evaluations) < 1 or not config.arms:
         raise ConfigError("need at least one run, path, iteration, evaluation and arm")
+    check_arms(config.arms)
     env = Tomato(config.env, device=config.device)
     base = reference(env, config.temperature)
     result = baselines(base.model, base, config.env.steps)

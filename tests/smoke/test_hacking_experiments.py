@@ -52,10 +52,11 @@ def test_paths_are_brought_to_all_ages_and_each_has_begun_anew() -> None:
         assert int((row - full).abs().lt(1e-4).sum()) == age, "as many steps of the policy as the path is old"
 
 
-def test_the_published_base_of_the_epidemic_raises_nothing() -> None:
+def test_the_published_base_of_the_epidemic_raises_nothing(tmp_path: Path) -> None:
     config = orpo_pandemic.PRESETS["published"]
     config = replace(config, env=replace(config.env, horizon=12.0), effort=TINY, arms=())
-    found = orpo_pandemic.run(config, 0)
+    with RunFolder(tmp_path / "run", config, silent=True) as recorder:
+        found = orpo_pandemic.run(config, 0, recorder)  # without arms there is nothing to draw
     assert found["controller/premature"] == found["controller/stage"] == 0.0
     assert found["controller/true"] == found["controller/proxy"]
     assert found["stage 2 at once/premature"] == 2.0, "politics are what its name says"

@@ -9,7 +9,16 @@ import torch
 
 from rlcore.agents.orpo import RatioConfig
 from rlcore.envs.hacking.tomato import Tomato, TomatoConfig
-from rlcore.experiments import divergence_comparison, hacking_certificate, hacking_runs, orpo_bandit, orpo_tomato
+from rlcore.errors import ConfigError, UnknownNameError
+from rlcore.experiments import (
+    divergence_comparison,
+    hacking_certificate,
+    hacking_runs,
+    orpo_bandit,
+    orpo_market,
+    orpo_tomato,
+    orpo_traffic,
+)
 from rlcore.experiments.hacking_arm import Arm
 from rlcore.nn.ensemble import Layers
 from rlcore.training.recorder import RunFolder
@@ -69,6 +78,59 @@ def test_the_bandit_over_optimises_unless_it_is_held():
     assert found["none/gold"] < 0.0 < found["none/gold highest"]
     assert found["sqrt_chi2/gold lowest"] >= -1e-9
     assert found["sqrt_chi2/certificate"] > 0.0 > found["none/certificate"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"paths": 0}, "effort.paths must be at least 1, got 0"),
+        ({"base_paths": 1}, "effort.base_paths must be at least 2, got 1"),
+        ({"iterations": -1}, "effort.iterations must be at least 0, got -1"),
+        ({"evaluations": 0}, "effort.evaluations must be at least 1, got 0"),
+        ({"corrections": -1}, "effort.corrections must be at least 0, got -1"),
+        ({"cloning_steps": 1.5}, "effort.cloning_steps must be a whole number"),
+        ({"cloning_rate": math.nan}, "effort.cloning_rate must be positive"),
+    ],
+)
+def test_efforts_at_the_door(change, said):
+    config = orpo_market.PRESETS["quick"]
+    with pytest.raises(ConfigError, match=said):
+        orpo_market.run(replace(config, effort=replace(config.effort, **change)), 0)
+
+
+@pytest.mark.parametrize(
+    ("arms", "said"),
+    [
+        ((Arm("sqrt_chi"),), "did you mean 'sqrt_chi2'"),
+        ((Arm("kl", -1.0),), "strength of kl must not be negative"),
+        ((Arm("maxmin", 1.5),), r"\(0, 1\]"),
+        ((Arm(), Arm()), "arms must differ, got sqrt_chi2, sqrt_chi2"),
+    ],
+)
+def test_arms_at_the_door(arms, said):
+    for experiment in (orpo_market, orpo_tomato):
+        with pytest.raises((ConfigError, UnknownNameError), match=said):
+            experiment.run(replace(experiment.PRESETS["quick"], arms=arms), 0)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "change", "said"),
+    [
+        (divergence_comparison, {"temperatures": (math.nan,)}, "temperatures must not be negative"),
+        (divergence_comparison, {"shares": (-1.0,)}, "shares must not be negative"),
+        (divergence_comparison, {"kl": ()}, "at least one temperature"),
+        (divergence_comparison, {"steps": 0}, "steps must be positive"),
+        (divergence_comparison, {"learned": (Arm("nothing"),)}, "no way to regularise"),
+        (hacking_certificate, {"states": (0,)}, "2 or more"),
+        (hacking_certificate, {"actions": 1}, "2 or more"),
+        (hacking_certificate, {"rate": math.nan}, "rate must be positive"),
+        (hacking_certificate, {"temperature": 0.0}, "temperature must be positive"),
+        (orpo_traffic, {"r": 1.5}, r"\(0, 1\]"),
+    ],
+)
+def test_settings_at_the_door(experiment, change, said):
+    with pytest.raises((ConfigError, UnknownNameError), match=said):
+        experiment.run(replace(experiment.PRESETS["quick"], **change), 0)
 
 
 @pytest.mark.slow
