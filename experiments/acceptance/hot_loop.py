@@ -40,16 +40,45 @@ def reset() -> Measurement:
     return at_most(difference(rollout_with_reset, ("obs", "action", "reward", "next_obs"), late=True), 1e-12)
 
 
-@row("hot-loop", "graphs", "graphs made for other seeds, first rows and numbers of chunks", "0")
+@row("hot-loop", "graphs", "what is traced or compiled for other seeds, first rows and numbers of steps", "0")
 def graphs() -> Measurement:
     from rlcore.simulation.compiled import GRAPHS
+    from rlcore.simulation.native import LIBRARIES, LOOPS
+
+    def made() -> int:
+        return (
+            len(LIBRARIES)
+            + sum(len(loop.written) for loop in LOOPS.values() if loop)
+            + sum(graph.made for graph in GRAPHS.values())
+        )
 
     env, policy = make("rlcore/ScalarLqr-v0", dtype=torch.float64), UniformPolicy(-3.0, 3.0, 1)
-    rollout(env, policy, begin(env, PATHS, seed=0), 16, mode="compiled")
-    before = sum(graph.made for graph in GRAPHS.values())
+    nothing = made()
+    rollout(env, policy, begin(env, PATHS + 1, seed=0), 16, mode="compiled")
+    before = made()
     for seed, first_row, steps in ((1, 0, 16), (0, 100, 8), (2, 7, 40)):
-        rollout(env, policy, begin(env, PATHS, seed=seed, first_row=first_row), steps, mode="compiled")
-    return at_most(float(sum(graph.made for graph in GRAPHS.values()) - before), 0.0)
+        rollout(env, policy, begin(env, PATHS + 1, seed=seed, first_row=first_row), steps, mode="compiled")
+    again = made() - before
+    return Measurement("0 again", f"{again} again, {before - nothing} at first", again == 0 and before > nothing)
+
+
+@row(
+    "hot-loop", "bits", "compiled paths that end and restart differ by batch, by place in it or by calls", "0 of 1120 numbers"
+)
+def bits() -> Measurement:
+    env, policy = make("rlcore/StoppedBrownian-v0"), UniformPolicy(-1.0, 1.0, 1)
+
+    def rewards(first: int, paths: int, *calls: int) -> Tensor:
+        state, found = begin(env, paths, seed=1, first_row=first), []
+        for steps in calls:
+            rows, state = rollout_with_reset(env, policy, state, steps, mode="compiled")
+            found.append(rows.reward)
+        return torch.cat(found)
+
+    whole, off = rewards(0, 200, 16), 0
+    for first, paths, calls in ((0, 1, (16,)), (63, 2, (5, 11)), (133, 67, (1, 15))):
+        off += int((rewards(first, paths, *calls) != whole[:, first : first + paths]).sum())
+    return at_most(float(off), 0.0)
 
 
 @row("hot-loop", "noise", "compiled noise is the eager noise, also far away and in another batch", "1e-12")

@@ -38,6 +38,12 @@ PATH = ("obs", "action", "reward", "terminated")
 ROWS = ("obs", "action", "reward", "next_obs", "discount")
 
 
+@pytest.fixture(autouse=True)
+def graphs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the compiled mode is that of graphs; `test_native_rollout.py` is about the loop that comes before them."""
+    monkeypatch.setattr(compiled, "run_native", lambda *rollout: None)
+
+
 class Barrier(ControlledDiffusion):
     """dX = (rate + u) dt + dW in two components; ends above a barrier, with a prize."""
 
