@@ -62,9 +62,7 @@ def graphs() -> Measurement:
     return Measurement("0 again", f"{again} again, {before - nothing} at first", again == 0 and before > nothing)
 
 
-@row(
-    "hot-loop", "bits", "compiled paths that end and restart differ by batch, by place in it or by calls", "0 of 1120 numbers"
-)
+@row("hot-loop", "bits", "compiled paths differ by batch, by place in it or by calls", "0 of 1120 numbers")
 def bits() -> Measurement:
     env, policy = make("rlcore/StoppedBrownian-v0"), UniformPolicy(-1.0, 1.0, 1)
 

@@ -189,8 +189,9 @@ def trace_by_columns(
             return make_boxed_func(graph.forward)
         ends: Any = graph.graph.output_node().args[0]
         with mode:
+            constants = given_constants(graph, mode)
             found, numbers = rewritten(graph, rows, alike, joined=False)
-        return with_numbers(reporting(Traced(found, [node.meta["val"] for node in ends]), seen), numbers)
+        return with_numbers(reporting(Traced(found, [node.meta["val"] for node in ends]), seen), [*constants, *numbers])
 
     traced: Any = aot_autograd(fw_compiler=inner, decompositions=select_decomp_table())(module, inputs)
     return traced  # type: ignore[no-any-return]
@@ -200,6 +201,22 @@ def mode_of(graph: fx.GraphModule) -> FakeTensorMode | None:
     """In which a graph's tensors have no data; None if it is given none."""
     known = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
     return next((value.fake_mode for value in known if isinstance(value, FakeTensor)), None)
+
+
+def given_constants(graph: fx.GraphModule, mode: FakeTensorMode) -> list[Tensor]:
+    """Tensors that were made inside become the graph's last arguments -> what they are."""
+    found = []
+    for node in [node for node in graph.graph.nodes if node.op == "get_attr"]:
+        with unset_fake_temporarily():
+            found.append(getattr(graph, node.target).clone())
+        last = [node for node in graph.graph.nodes if node.op == "placeholder"][-1]
+        with graph.graph.inserting_after(last):
+            argument = graph.graph.placeholder(f"constant_{len(found)}")
+        argument.meta["val"] = mode.from_tensor(found[-1], static_shapes=True)
+        node.replace_all_uses_with(argument)
+        graph.graph.erase_node(node)
+    graph.recompile()
+    return found
 
 
 def rewritten(
