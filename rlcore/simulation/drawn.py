@@ -34,15 +34,22 @@ CALLS: dict[tuple[Any, ...], Repeated] = {}
 """Calls of the graph by their sizes."""
 
 
+def machine_code(*parts: str, name: str) -> CDLL:
+    """C++ compiled for this processor and kept on disk."""
+    processor = (
+        f"// {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"  # code kept for another is not taken
+    )
+    try:
+        found: CDLL = CppCodeCache.load("\n".join([processor, *parts]), extra_flags=(*FLAGS, *WIDE), **AS_IT_IS)
+    except (CppCompileError, InvalidCxxCompiler) as error:
+        raise CompileError(f"{name} cannot be compiled: {error}; use mode 'eager'") from error
+    return found
+
+
 @cache
 def library() -> CDLL:
     """The compiled loops."""
-    try:
-        found: CDLL = CppCodeCache.load(
-            ELEMENTARY.read_text() + SOURCE.read_text(), extra_flags=(*FLAGS, *WIDE), **AS_IT_IS
-        )
-    except (CppCompileError, InvalidCxxCompiler) as error:
-        raise CompileError(f"the noise cannot be compiled: {error}; use mode 'eager'") from error
+    found = machine_code(ELEMENTARY.read_text(), SOURCE.read_text(), name="the noise")
     words, sizes = [c_uint64] * 3, [c_int64] * 2
     for function in (found.normals_float32, found.normals_float64):
         function.argtypes, function.restype = [*words, *sizes, c_void_p, c_int64, c_int, c_void_p], None

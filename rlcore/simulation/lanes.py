@@ -79,6 +79,8 @@ class Body:
             self.addresses[node] = self.parts[source][int(node.args[1])]  # type: ignore[arg-type]
             return
         name, value, rows = name_of(node), node.meta["val"], self.rows
+        if name in _VIEWS.split() and value.dtype != source.meta["val"].dtype:
+            raise NotByLanesError(f"bits of {source.meta['val'].dtype} as {value.dtype}")
         if name == "cat":
             self.addresses[node] = self.joined(source, value, node.args[1] if len(node.args) > 1 else 0)
         elif name in _VIEWS.split() and source in self.addresses:
@@ -87,7 +89,7 @@ class Body:
         elif name in ("split", "split_with_sizes", "unbind") and source in self.addresses:
             place, at = self.addresses[source]
             self.parts[node] = [Address(place, part) for part in node.target(at, *node.args[1:])]  # type: ignore[operator]
-        elif name in _VIEWS.split() and (self.read(source).stage is None or value.numel() == rows):
+        elif name in _VIEWS.split() and self.same(node, source):
             self.values[node] = self.read(source)
         elif not isinstance(value, Tensor):
             raise NotByLanesError(f"{name} gives {type(value).__name__}")
@@ -106,6 +108,14 @@ class Body:
             self.addresses[node] = in_order(slot, value.shape)
         else:
             raise NotByLanesError(f"{name} gives {list(value.shape)}")
+
+    def same(self, node: fx.Node, source: fx.Node) -> bool:
+        """Whether a view of a variable is the same for each path."""
+        if self.read(source).stage is None:
+            return True
+        order = torch.arange(self.rows)
+        seen = node.target(order.view(source.meta["val"].shape), *node.args[1:])  # type: ignore[operator]
+        return torch.equal(seen.reshape(-1), order)
 
     def columns(self, node: fx.Node) -> tuple[int, ...]:
         """(n,) for a value [B, n], whatever dimensions of one are between; () for any other."""

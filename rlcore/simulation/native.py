@@ -18,10 +18,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._inductor.codecache import CppCodeCache
-from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
 
-from rlcore.simulation.drawn import AS_IT_IS, ELEMENTARY, FLAGS, WIDE
+from rlcore.simulation.drawn import ELEMENTARY, machine_code
 from rlcore.simulation.environment import Environment, EnvState
 from rlcore.simulation.graphs import KEPT, CompileError, Graph, RecompileWarning, Seen, Traced
 from rlcore.simulation.lane_addresses import Slot
@@ -158,11 +156,8 @@ def library(text: str, name: str) -> CDLL:
     """The compiled loop."""
     if text not in LIBRARIES:
         print(f"compiling {name}: once, 2 to 20 s; kept on disk for the next run", file=sys.stderr)
-        whole = "\n".join([ELEMENTARY.read_text(), LAYER.read_text(), text, SOURCE.read_text()])
-        try:
-            found = LIBRARIES[text] = CppCodeCache.load(whole, extra_flags=(*FLAGS, *WIDE), **AS_IT_IS)
-        except (CppCompileError, InvalidCxxCompiler) as error:
-            raise CompileError(f"the rollout cannot be compiled: {error}; use mode 'eager'") from error
+        parts = (ELEMENTARY.read_text(), LAYER.read_text(), text, SOURCE.read_text())
+        found = LIBRARIES[text] = machine_code(*parts, name=name)
         pointers, sizes = [c_void_p] * 8, [c_int64] * 3
         found.run.argtypes, found.run.restype = [*pointers, c_uint64, c_uint64, *sizes, c_bool, c_int], None
     return LIBRARIES[text]

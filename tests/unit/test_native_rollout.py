@@ -246,7 +246,13 @@ class Means(Spiral):
         return torch.cat([state.x, state.x[:, :1] - state.x[0, 0]], 1)
 
 
-@pytest.mark.parametrize("kind", [Sorts, Means])
+class Mixes(Spiral):
+    def observe(self, state: EnvState) -> Tensor:
+        others = (2.0 * state.x[:, 0]).view(3, -1).T.reshape(-1)  # as many numbers, of other paths
+        return torch.cat([state.x, others.unsqueeze(1)], 1)
+
+
+@pytest.mark.parametrize("kind", [Sorts, Means, Mixes])
 def test_what_looks_at_other_paths_has_no_loop(kind: type[Spiral]) -> None:
     env = kind()
     start = begin(env, 24, seed=0)
