@@ -95,13 +95,13 @@ class Body:
             raise NotByLanesError(f"{name} gives {type(value).__name__}")
         elif name in ("mm", "addmm", "bmm", "baddbmm"):
             self.layer(node)
-        elif name == "sum" and len(self.columns(source)) and node.args[1] in ([-1], [source.meta["val"].ndim - 1]):
+        elif name == "sum" and self.columns(source) and node.args[1:2] in (([-1],), ([source.meta["val"].ndim - 1],)):
             self.total(node, source)
         elif value.numel() in (1, rows) or name == "full":
             text = expression(node, lambda arg: self.use(self.read(arg)))
             uniform = all(self.read(arg).stage is None for arg in node.all_input_nodes)
             self.values[node] = self.variable(f"v{len(self.values)}", text, value.dtype, uniform=uniform)
-        elif len(self.columns(node)):
+        elif self.columns(node):
             slot = self.array(self.columns(node)[0], value.dtype)
             text = expression(node, lambda arg: self.element(arg, value.shape))
             self.block([f"for (int c = 0; c < {slot.width}; c++)", *over_lanes(f"{slot.name}[c][i] = {text};")])
@@ -141,9 +141,7 @@ class Body:
         """One number for each lane, or for all."""
         if node in self.values:
             return self.values[node]
-        if node not in self.addresses:
-            raise NotByLanesError(f"{node.name} is no number of a path")
-        return self.read_at(self.addresses[node], node)
+        return self.read_at(self.address(node), node)
 
     def read_at(self, address: Address, node: fx.Node) -> Value:
         """The same of a view of a value."""
@@ -153,12 +151,24 @@ class Body:
         line = evenly(at.reshape(-1, 1), node.name)
         if isinstance(place, int):
             return self.loaded(memory(place, line, dtype), dtype, uniform=line.by_row == 0)
-        apart = place.width if isinstance(place, Slot) else 1
-        if at.numel() != self.rows or (self.rows > 1 and line.by_row != apart):
+        if at.numel() != self.rows:
             raise NotByLanesError(f"{node.name} of one path is read by others")
-        if isinstance(place, Slot):
-            return self.loaded(f"{place.name}[{line.first}][i]", dtype)
-        return place[line.first // self.rows]
+        column = self.column(place, line.first, line.by_row, node.name)
+        return self.loaded(f"{place.name}[{column}][i]", dtype) if isinstance(place, Slot) else place[column]
+
+    def column(self, place: Slot | tuple[Value, ...], first: int, by_row: int, name: str) -> int:
+        """Which column of an array, or of values one after the other, begins there."""
+        apart, column = (place.width, first) if isinstance(place, Slot) else (1, first // self.rows)
+        begins = first < apart if isinstance(place, Slot) else first % self.rows == 0
+        if not begins or (self.rows > 1 and by_row != apart):
+            raise NotByLanesError(f"{name} of one path is read by others")
+        return column
+
+    def address(self, node: fx.Node) -> Address:
+        """Where a value stands that is no variable."""
+        if node not in self.addresses:
+            raise NotByLanesError(f"{node.name} stands nowhere")
+        return self.addresses[node]
 
     def joined(self, parts: Sequence[fx.Node], value: Tensor, dim: Any) -> Address:
         """A few columns beside each other, or [B] values one after the other."""
@@ -167,7 +177,7 @@ class Body:
             if value.ndim == 1 or part in self.values:
                 columns.append(self.read(part))
             else:
-                place, at = self.addresses[part]
+                place, at = self.address(part)
                 columns += [self.read_at(Address(place, column), part) for column in at.unbind(-1)]
         if len(columns) * self.rows != value.numel() or (value.ndim > 1 and dim % value.ndim != value.ndim - 1):
             raise NotByLanesError(f"cat gives {list(value.shape)}")
@@ -203,14 +213,14 @@ class Body:
             at = torch.arange(self.rows).view(node.meta["val"].shape)
             place: int | Slot | tuple[Value, ...] = (self.values[node],)
         else:
-            place, at = self.addresses[node]
-        line = evenly(at.broadcast_to(shape).reshape(self.rows, -1), node.name)
+            place, at = self.address(node)
+        each = at.broadcast_to(shape).reshape(self.rows, -1)
+        line = evenly(each, node.name)
         if isinstance(place, int):
             return memory(place, line, node.meta["val"].dtype)
+        first, _ = (self.column(place, int(at), line.by_row, node.name) for at in each[0, [0, -1]])
         slot, step = (place, 1) if isinstance(place, Slot) else (self.gather(place), self.rows)
-        if self.rows > 1 and line.by_row != (slot.width if isinstance(place, Slot) else 1):
-            raise NotByLanesError(f"{node.name} of one path is read by others")
-        return f"{slot.name}[{line.first // step} + {line.by_column // step} * c][i]"
+        return f"{slot.name}[{first} + {line.by_column // step} * c][i]"
 
     def layer(self, node: fx.Node) -> None:
         """[B, k] @ [k, n] (+ [n]) by a matrix that is given."""

@@ -252,7 +252,13 @@ class Mixes(Spiral):
         return torch.cat([state.x, others.unsqueeze(1)], 1)
 
 
-@pytest.mark.parametrize("kind", [Sorts, Means, Mixes])
+class Shifts(Spiral):
+    def observe(self, state: EnvState) -> Tensor:
+        one_on = torch.cat([2.0 * state.x[:, 0], 3.0 * state.x[:, 1]])[1 : len(state.x) + 1]
+        return torch.cat([state.x, one_on.unsqueeze(1)], 1)
+
+
+@pytest.mark.parametrize("kind", [Sorts, Means, Mixes, Shifts])
 def test_what_looks_at_other_paths_has_no_loop(kind: type[Spiral]) -> None:
     env = kind()
     start = begin(env, 24, seed=0)
