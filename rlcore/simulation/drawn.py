@@ -20,7 +20,9 @@ from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
 from rlcore.simulation.graphs import CompileError, Graph, Repeated
 from rlcore.simulation.noise import Word, blocks
 
-SOURCE, ELEMENTARY = (Path(__file__).with_name(name) for name in ("noise.cpp", "elementary.hpp"))
+HERE = Path(__file__)
+NORMALS = tuple(HERE.with_name(name) for name in ("elementary.hpp", "normals.hpp"))
+SOURCE = HERE.with_name("noise.cpp")
 FLAGS = ("-ftree-loop-vectorize", "-fno-math-errno", "-fno-trapping-math", "-fno-tree-pre")
 """Inductor writes vectors itself and forbids them to the compiler. Products and sums stay apart, as it asks: a row has
 the same bits in a whole vector and in what is left over."""
@@ -34,13 +36,14 @@ CALLS: dict[tuple[Any, ...], Repeated] = {}
 """Calls of the graph by their sizes."""
 
 
-def machine_code(*parts: str, name: str) -> CDLL:
-    """C++ compiled for this processor and kept on disk."""
+def machine_code(*parts: str | Path, name: str) -> CDLL:
+    """C++, of files and of text, compiled for this processor and kept on disk."""
     processor = (
         f"// {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"  # code kept for another is not taken
     )
     try:
-        found: CDLL = CppCodeCache.load("\n".join([processor, *parts]), extra_flags=(*FLAGS, *WIDE), **AS_IT_IS)
+        text = "\n".join([processor, *(part.read_text() if isinstance(part, Path) else part for part in parts)])
+        found: CDLL = CppCodeCache.load(text, extra_flags=(*FLAGS, *WIDE), **AS_IT_IS)
     except (CppCompileError, InvalidCxxCompiler) as error:
         raise CompileError(f"{name} cannot be compiled: {error}; use mode 'eager'") from error
     return found
@@ -49,7 +52,7 @@ def machine_code(*parts: str, name: str) -> CDLL:
 @cache
 def library() -> CDLL:
     """The compiled loops."""
-    found = machine_code(ELEMENTARY.read_text(), SOURCE.read_text(), name="the noise")
+    found = machine_code(*NORMALS, SOURCE, name="the noise")
     words, sizes = [c_uint64] * 3, [c_int64] * 2
     for function in (found.normals_float32, found.normals_float64):
         function.argtypes, function.restype = [*words, *sizes, c_void_p, c_int64, c_int, c_void_p], None

@@ -1,4 +1,4 @@
-/* Elementary functions and counter-based normals for one lane, written so that a loop over lanes fills vector registers.
+/* Elementary functions for one lane, written so that a loop over lanes fills vector registers.
  *
  * In float they are series within about an ulp of torch's; in double, where they serve proofs, those of the C library.
  */
@@ -7,8 +7,6 @@
 #include <cstring>
 
 namespace {
-
-constexpr uint64_t MASK = 0xFFFFFFFF;
 
 template <class Real> struct Bits;
 template <> struct Bits<float> { using Whole = int32_t; static constexpr int fraction = 23; };
@@ -75,23 +73,16 @@ template <class Real> inline Real logarithm(Real u)
     return fused(Real(e), Real(M_LN2), logarithm_near(m));
 }
 
-/* Sine and cosine on [-pi/4, pi/4] by Taylor's series, below 1e-16. */
-template <class Real> inline Real sine(Real x)
+/* Sine and cosine on [-pi/4, pi/4]: their first terms and a polynomial at Chebyshev's nodes, 1e-8. */
+inline float sine(float x)
 {
-    Real z = x * x, sum = 1;
-    #pragma GCC unroll 7
-    for (int n = sizeof(Real) == 4 ? 9 : 15; n > 1; n -= 2)
-        sum = fused(sum * z, Real(-1) / Real(n * (n - 1)), Real(1));
-    return x * sum;
+    float z = x * x;
+    return fused(x * z, series(z, -0.00019587824f, 0.008332748f, -0.16666664f), x);
 }
-
-template <class Real> inline Real cosine(Real x)
+inline float cosine(float x)
 {
-    Real z = x * x, sum = 1;
-    #pragma GCC unroll 8
-    for (int n = sizeof(Real) == 4 ? 10 : 16; n > 0; n -= 2)
-        sum = fused(sum * z, Real(-1) / Real(n * (n - 1)), Real(1));
-    return sum;
+    float z = x * x;
+    return fused(z * z, series(z, 2.5500174e-05f, -0.001389565f, 0.04166678f), fused(z, -0.5f, 1.0f));
 }
 
 /* The sine of x + turn pi/2. Quarters are taken off in three parts of pi/2, each product exact until it is added;
@@ -187,46 +178,6 @@ template <class Real> inline Real remainder_(Real a, Real b)
 {
     Real rest = std::fmod(a, b);
     return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
-}
-
-/* Four words in 64-bit lanes, of which only the lower halves count: so one product gives both halves in its place. */
-struct Words { uint64_t a, b, c, d; };
-
-inline Words philox(Words w, uint64_t k0, uint64_t k1)
-{
-    #pragma GCC unroll 10
-    for (int n = 0; n < 10; n++, k0 += 0x9E3779B9, k1 += 0xBB67AE85) {
-        uint64_t low = (w.a & MASK) * 0xD2511F53, high = (w.c & MASK) * 0xCD9E8D57;
-        w = {(high >> 32) ^ w.b ^ k0, high, (low >> 32) ^ w.d ^ k1, low};
-    }
-    return w;
-}
-
-/* Box-Muller: radius sqrt(-2 log u) at the angle of v turns, reduced to the nearest quarter. */
-template <class Real> inline void pair(uint64_t u, uint64_t v, Real &first, Real &second)
-{
-    Real radius = std::sqrt(Real(-2) * logarithm((Real(uint32_t(u)) + Real(0.5)) * Real(0x1p-32)));
-    Real quarters = (Real(uint32_t(v)) + Real(0.5)) * Real(0x1p-30), nearest = std::rint(quarters);
-    Real x = (quarters - nearest) * Real(M_PI_2), c = cosine(x), s = sine(x);
-    int32_t turned = int32_t(nearest);
-    first = ((turned + 1) & 2 ? -radius : radius) * (turned & 1 ? s : c);
-    second = (turned & 2 ? -radius : radius) * (turned & 1 ? c : s);
-}
-
-/* Four neighbours of the sequences of some rows, in four columns. */
-template <class Real>
-inline void normals(uint64_t low, uint64_t high, uint64_t stream, uint64_t block, const int64_t *row, int64_t rows,
-                    Real *a, Real *b, Real *c, Real *d)
-{
-    #pragma omp simd
-    for (int64_t i = 0; i < rows; i++) {
-        uint64_t number = uint64_t(row[i]);
-        Words w = philox({number, block, block >> 32, (number >> 32) * 256 + stream}, low, high);
-        Real za, zb, zc, zd;
-        pair(w.a, w.b, za, zb);
-        pair(w.c, w.d, zc, zd);
-        a[i] = za, b[i] = zb, c[i] = zc, d[i] = zd;
-    }
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 /* All control steps of many paths: a block of paths at a time through the whole rollout, its state in the nearest cache.
  *
- * `System` and LANES come before this text, written by lanes.py for one environment and policy; elementary.hpp before
- * them. Every row does the same operations in a lane of its own, so its bits depend neither on the batch, nor on its
+ * `System` and LANES come before this text, written by lanes.py for one environment and policy; elementary.hpp and
+ * normals.hpp before them. Every row does the same operations in a lane of its own, so its bits depend neither on the batch, nor on its
  * place in it, nor on the number of threads.
  */
 #include <algorithm>
@@ -38,15 +38,14 @@ template <int WIDTH, int STREAM> struct Noise {
 
     Noise() { std::fill(held, held + HELD, -1); }
 
-    const Real *const *of(const Call &call, const int64_t *row, int64_t step)
+    const Real *const *of(const Call &call, const int64_t (&row)[LANES], int64_t step)
     {
         for (int j = 0; j < WIDTH; j++) {
             int64_t element = step * WIDTH + j, block = element / 4;
             int place = int(block % HELD);
             if (held[place] != block) {
                 held[place] = block;
-                auto &four = z[place];
-                normals(call.low, call.high, STREAM, uint64_t(block), row, LANES, four[0], four[1], four[2], four[3]);
+                normals(call.low, call.high, STREAM, uint64_t(block), row, LANES, z[place]);
             }
             at[j] = z[place][element % 4];
         }

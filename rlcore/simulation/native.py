@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rlcore.simulation.drawn import ELEMENTARY, machine_code
+from rlcore.simulation.drawn import NORMALS, machine_code
 from rlcore.simulation.environment import Environment, EnvState
 from rlcore.simulation.graphs import KEPT, CompileError, Graph, RecompileWarning, Seen, Traced
 from rlcore.simulation.lane_addresses import Slot
@@ -156,8 +156,7 @@ def library(text: str, name: str) -> CDLL:
     """The compiled loop."""
     if text not in LIBRARIES:
         print(f"compiling {name}: once, 2 to 20 s; kept on disk for the next run", file=sys.stderr)
-        parts = (ELEMENTARY.read_text(), LAYER.read_text(), text, SOURCE.read_text())
-        found = LIBRARIES[text] = machine_code(*parts, name=name)
+        found = LIBRARIES[text] = machine_code(*NORMALS, LAYER, text, SOURCE, name=name)
         pointers, sizes = [c_void_p] * 8, [c_int64] * 3
         found.run.argtypes, found.run.restype = [*pointers, c_uint64, c_uint64, *sizes, c_bool, c_int], None
     return LIBRARIES[text]
