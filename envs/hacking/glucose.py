@@ -124,6 +124,7 @@ class Glucose(Environment):
             values.to(self.device, dtype)
             for values in columns(self.patients)  # [F, P], [13, P], [P] g a day
         )
+        self.of_glucose = torch.tensor([[k in (3, 4, 12)] for k in range(STATES)], device=self.device)  # bool [13, 1]
         self.rule = RungeKutta(dtype, self.device, compiled=config.compiled)
         self.gram = 1.0 if config.legacy else 1000.0  # what a gram counts in the size of a meal
 
@@ -137,8 +138,8 @@ class Glucose(Environment):
     def initial_state(self, noise: Tensor) -> EnvState:  # [B, 3]
         count = noise.shape[0]
         row = (meals.cumulative(noise[:, 0]) * len(self.patients)).floor().clamp(max=len(self.patients) - 1.0)
-        body = self.steady[:, row.long()].clone()  # [13, B]
-        body[[3, 4, 12]] *= (1.0 + self.config.spread * noise[:, 1]).clamp(min=0.1)
+        spread = (1.0 + self.config.spread * noise[:, 1]).clamp(min=0.1)
+        body = torch.where(self.of_glucose, spread, 1.0) * self.steady[:, row.long()]  # [13, B]
         clock = torch.zeros_like(row)
         if self.config.any_hour:
             beats = meals.DAY / self.config.dt

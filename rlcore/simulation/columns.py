@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, fx
+
+from rlcore.simulation.column_lookups import Columns, boxed, gathered, largest, running_total, scattered
 
 WIDEST = 32
 """Values with more columns stay whole: their rows fill vector registers by themselves."""
@@ -24,7 +25,6 @@ WIDEST = 32
 LARGEST = 256
 """Elements of a matrix by which rows are multiplied column by column."""
 
-Columns = NDArray[Any]  # of [B] tensors, in the shape of a value without its first dimension
 aten, prims = torch.ops.aten, torch.ops.prims
 _FOLDS: dict[Any, Callable[..., Any]] = {
     aten.sum.dim_IntList: operator.add,
@@ -32,48 +32,53 @@ _FOLDS: dict[Any, Callable[..., Any]] = {
     aten.amin.default: torch.minimum,
     aten.any.dim: operator.or_,
 }
+_HARMLESS = {"alpha", "value", "rounding_mode", "dtype", "layout", "device", "pin_memory", "memory_format"}
 _COUNTS = {aten.sum.dim_IntList: torch.int64, aten.any.dim: torch.bool}
 """What whole numbers and truth values become before they are folded."""
 
 
 class ByColumns(fx.Interpreter):
-    """Runs a graph of aten operations on columns where it can; `rows` is B. Results are whole, or lists of columns."""
+    """Runs a graph of aten operations on columns where it can; `rows` is B."""
 
-    def __init__(self, module: fx.GraphModule, rows: int, *, joined: bool = True) -> None:
+    widest = WIDEST
+    """Columns of a value at most."""
+
+    def __init__(self, module: fx.GraphModule, rows: int) -> None:
         super().__init__(module)
-        self.rows, self.joined = rows, joined
+        self.rows = rows
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self.joined and target is aten.tanh.default and on_cpu(args[0]):
+        if target is aten.tanh.default and on_cpu(args[0]):
             twice = self.call_function(aten.mul.Tensor, (args[0], 2.0), {})
             half = self.call_function(aten.sigmoid.default, (twice,), {})
             return self.call_function(aten.sub.Tensor, (self.call_function(aten.mul.Tensor, (half, 2.0), {}), 1.0), {})
+        return self.computed(target, args, kwargs)
+
+    def computed(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The value of an operation, by columns if that is known."""
         if target is operator.getitem and isinstance(args[0], list):
             return args[0][args[1]]  # of `unbind`
-        if not (kwargs.keys() - {"alpha", "value", "rounding_mode", "dtype", "layout", "device", "pin_memory"}):
-            found = self.by_columns(target, args, kwargs)
+        if kwargs.keys() <= _HARMLESS:
+            found = self.by_columns(target, args, {key: kwargs[key] for key in kwargs if key != "memory_format"})
             if found is not None:
                 return found
-        args, kwargs = fx.node.map_aggregate((args, kwargs), whole)
+        args, kwargs = fx.node.map_aggregate((args, kwargs), self.whole)
         return super().call_function(target, args, kwargs)
 
     def output(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self.joined:
-            return fx.node.map_aggregate(args[0], whole)
-        split = [self.split(value) for value in args[0]]
-        return [[value] if part is None else list(part.flat) for value, part in zip(args[0], split, strict=True)]
+        return fx.node.map_aggregate(args[0], self.whole)
 
     def by_columns(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The value of an operation as columns; None where it has to be computed whole."""
         if not isinstance(target, torch._ops.OpOverload) or target._schema.is_mutable:
             return None
-        if torch.Tag.pointwise in target.tags:
+        if torch.Tag.pointwise in target.tags or target is aten.copy.default:
             return self.pointwise(target, args, kwargs)
         if target in (aten.mm.default, aten.addmm.default):
             return self.product(target, args, kwargs)
         if target is aten.bmm.default:
             left, right = (self.split(part) for part in args)
-            return None if left is None or right is None else contracted(left, right)
+            return None if left is None or right is None else self.contracted(left, right)
         if target in (aten.cat.default, aten.stack.default):
             split = [self.split(part) for part in args[0]]
             parts = [part for part in split if part is not None]
@@ -82,7 +87,7 @@ class ByColumns(fx.Interpreter):
                 return None
             join = np.concatenate if target is aten.cat.default else np.stack
             joined = join(parts, axis=dim - 1 if dim > 0 else dim)
-            return joined if joined.size <= WIDEST else None
+            return joined if joined.size <= self.widest else None
         value = self.split(args[0]) if args and isinstance(args[0], (Tensor, np.ndarray)) else None
         return None if value is None else self.rearranged(target, value, args[1:], kwargs)
 
@@ -93,8 +98,12 @@ class ByColumns(fx.Interpreter):
         parts = [self.aligned(arg, rank) for arg in args]
         if any(part is None for part in parts):
             return None
+        return self.each_column(target, parts, kwargs)
+
+    def each_column(self, target: Any, parts: Sequence[Any], kwargs: dict[str, Any]) -> Columns | None:
+        """An elementwise operation of columns, tensors [1] and numbers."""
         shape = np.broadcast_shapes(*(part.shape for part in parts if isinstance(part, np.ndarray)))
-        if int(np.prod(shape)) > WIDEST:
+        if int(np.prod(shape)) > self.widest:
             return None
         spread = [np.broadcast_to(p, shape) if isinstance(p, np.ndarray) else p for p in parts]
         found = np.empty(shape, dtype=object)
@@ -113,13 +122,17 @@ class ByColumns(fx.Interpreter):
             return None
         if arg.ndim == rank and arg.shape[0] == 1:
             arg = arg.squeeze(0)
-        return elements(arg) if arg.ndim < rank and arg.numel() <= WIDEST else None
+        return elements(arg) if arg.ndim < rank and arg.numel() <= self.widest else None
+
+    def most(self, value: Tensor) -> int:
+        """Columns into which a whole value is split at most."""
+        return WIDEST
 
     def split(self, value: Tensor | Columns) -> Columns | None:
         """A [B, ...] tensor as columns, if they are few."""
         if isinstance(value, np.ndarray):
             return value
-        if value.ndim < 1 or value.shape[0] != self.rows or not 0 < value.numel() <= WIDEST * self.rows:
+        if value.ndim < 1 or value.shape[0] != self.rows or not 0 < value.numel() <= self.most(value) * self.rows:
             return None
         found = np.empty(value.shape[1:], dtype=object)
         for place in np.ndindex(found.shape):
@@ -133,7 +146,13 @@ class ByColumns(fx.Interpreter):
         """[B, k] @ [k, j] (+ [j]) as sums over k, where both are few."""
         *bias, left, right = args
         x = self.split(left) if ndim(left) == 2 else None
-        if kwargs or x is None or not isinstance(right, Tensor) or right.shape[1] > WIDEST or right.numel() > LARGEST:
+        if (
+            kwargs
+            or x is None
+            or not isinstance(right, Tensor)
+            or right.shape[1] > self.widest
+            or right.numel() > LARGEST
+        ):
             return None
         w = elements(right)
         total = [[x[i] * w[i, j] for i in range(w.shape[0])] for j in range(w.shape[1])]
@@ -156,6 +175,10 @@ class ByColumns(fx.Interpreter):
             index: list[Any] = [slice(None)] * x.ndim
             index[axis] = slice(start, end, step)
             return x[tuple(index)]
+        if target is aten.repeat.default and rest[0][0] == 1 and len(rest[0]) == x.ndim + 1:
+            return np.tile(x, rest[0][1:])
+        if target is aten.split_with_sizes.default and len(rest) > 1 and rest[1] % (x.ndim + 1):
+            return np.split(x, np.cumsum(rest[0])[:-1], axis=rest[1] % (x.ndim + 1) - 1)
         if target is aten.unsqueeze.default and dim not in (0, -x.ndim - 2):
             return np.expand_dims(x, axis)
         if target in (aten.squeeze.dim, aten.squeeze.dims):
@@ -172,7 +195,7 @@ class ByColumns(fx.Interpreter):
             return x.reshape(rest[0][1:])
         if target is aten.permute.default and rest[0][0] == 0:
             return x.transpose([d - 1 for d in rest[0][1:]])
-        if target is aten.clone.default:
+        if target in (aten.clone.default, aten.alias.default, aten.detach.default):
             return x
         if target in (aten.flip.default, prims.rev.default) and all(d % (x.ndim + 1) for d in rest[0]):
             return np.flip(x, tuple(d % (x.ndim + 1) - 1 for d in rest[0]))
@@ -185,6 +208,22 @@ class ByColumns(fx.Interpreter):
                 return found
         if target in _FOLDS and rest and not kwargs:
             return self.folded(target, x, rest)
+        return self.picked(target, x, axis, rest) if along and not kwargs else None
+
+    def picked(self, target: Any, x: Columns, axis: int, rest: Sequence[Any]) -> Columns | None:
+        """What looks for a column along one axis, or writes into one."""
+        if target in (aten.argmax.default, aten.argmin.default):
+            return largest(x if target is aten.argmax.default else self.each(lambda a, _: -a, x, x), axis, *rest[1:])
+        if target is aten.cumsum.default:
+            return running_total(x, axis)
+        index = self.split(rest[1]) if len(rest) > 1 and x.ndim == 1 and not isinstance(rest[1], (int, bool)) else None
+        if index is None:
+            return None
+        if target is aten.gather.default:
+            return gathered(x, index)
+        if target in (aten.scatter.src, aten.scatter.value):
+            source = rest[2] if target is aten.scatter.value else self.split(rest[2])
+            return None if source is None else scattered(x, index, source)
         return None
 
     def folded(self, target: Any, x: Columns, rest: Sequence[Any]) -> Columns | None:
@@ -201,31 +240,29 @@ class ByColumns(fx.Interpreter):
             x = reduce(partial(self.each, _FOLDS[target]), parts)
         return x
 
+    def contracted(self, left: Columns, right: Columns) -> Columns | None:
+        """[B, i, k] @ [B, k, j] as sums over k; None if the result has too many columns."""
+        found = np.empty((left.shape[0], right.shape[1]), dtype=object)
+        if found.size > self.widest:
+            return None
+        for i, j in np.ndindex(found.shape):
+            found[i, j] = reduce(operator.add, [left[i, k] * right[k, j] for k in range(left.shape[1])])
+        return found
+
+    def whole(self, value: Any) -> Any:
+        """Columns put together again, [B, ...]: one concatenation of all the [B], so that each stays together."""
+        if not isinstance(value, np.ndarray):
+            return value
+        if value.ndim == 0:
+            return value[()]
+        return torch.cat(list(value.flat)).view(*value.shape, -1).movedim(-1, 0)
+
     @staticmethod
     def each(function: Callable[..., Any], a: Columns, b: Columns) -> Columns:
         found = np.empty(a.shape, dtype=object)
         for place in np.ndindex(a.shape):
             found[place] = function(a[place], b[place])
         return found
-
-
-def contracted(left: Columns, right: Columns) -> Columns | None:
-    """[B, i, k] @ [B, k, j] as sums over k; None if the result has too many columns."""
-    found = np.empty((left.shape[0], right.shape[1]), dtype=object)
-    if found.size > WIDEST:
-        return None
-    for i, j in np.ndindex(found.shape):
-        found[i, j] = reduce(operator.add, [left[i, k] * right[k, j] for k in range(left.shape[1])])
-    return found
-
-
-def boxed(value: Any) -> Columns:
-    """numpy gives the element itself where an array of no dimension is meant."""
-    if isinstance(value, np.ndarray):
-        return value
-    found = np.empty((), dtype=object)
-    found[()] = value
-    return found
 
 
 def elements(value: Tensor) -> Columns:
@@ -250,12 +287,3 @@ def ndim(arg: Any) -> int:
 def shape_of(arg: Any, rows: int) -> tuple[int, ...]:
     """The shape of what an argument stands for."""
     return (rows, *arg.shape) if isinstance(arg, np.ndarray) else tuple(arg.shape)
-
-
-def whole(value: Any) -> Any:
-    """Columns put together again, [B, ...]: one concatenation of all the [B], so that each stays together in memory."""
-    if not isinstance(value, np.ndarray):
-        return value
-    if value.ndim == 0:
-        return value[()]
-    return torch.cat(list(value.flat)).view(*value.shape, -1).movedim(-1, 0)

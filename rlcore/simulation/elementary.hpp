@@ -2,9 +2,11 @@
  *
  * In float they are series within about an ulp of torch's; in double, where they serve proofs, those of the C library.
  */
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 namespace {
 
@@ -149,9 +151,46 @@ inline float tanh_(float x)
     return maximum_(minimum_(x * above / below, 1.0f), -1.0f);
 }
 
+/* Where erf is x: Winitzki's approximation, good to a thousandth, and three of Halley's steps. */
+inline double erfinv_(double x)
+{
+    double size = std::fabs(x), far = std::log1p(-size * size), half = 4.330746750799873 + 0.5 * far;
+    double y = std::sqrt(std::sqrt(half * half - far * 6.802721088435374) - half);
+    for (int n = 0; n < 3; n++) {
+        double rest = (std::erf(y) - size) * std::exp(y * y) * 0.886226925452758;
+        y -= rest / (1.0 + y * rest);
+    }
+    return size < 1.0 ? (x < 0 ? -y : y) : size == 1.0 ? x * INFINITY : NAN;
+}
+inline float erfinv_(float x) { return float(erfinv_(double(x))); }
+
+/* Its series near 0, where exp(x) - 1 would lose what counts. */
+inline float expm1_(float x)
+{
+    float near = x * series(x, 1 / 40320.0f, 1 / 5040.0f, 1 / 720.0f, 1 / 120.0f, 1 / 24.0f, 1 / 6.0f, 0.5f, 1.0f);
+    return std::fabs(x) < 0.5f ? near : exp_(x) - 1.0f;
+}
+
+/* log(u) for u = 1 + x as it was rounded, corrected by what was lost. */
+inline float log1p_(float x)
+{
+    float u = 1.0f + x, lost = x / (u - 1.0f);
+    float value = log_(u) * (u > 1e8f ? 1.0f : lost);
+    return u == 1.0f ? x : value;
+}
+
+/* Exact below 2^29 times b, as products of floats are in double. */
+inline float remainder_(float a, float b)
+{
+    double rest = double(a) - std::floor(double(a) / double(b)) * double(b);
+    rest = rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
+    return float(std::fabs(rest) >= std::fabs(double(b)) ? rest - b : rest);
+}
+
 #define BY_LIBRARY(name) \
     inline double name##_(double x) { return std::name(x); }
-BY_LIBRARY(sin) BY_LIBRARY(cos) BY_LIBRARY(exp) BY_LIBRARY(log) BY_LIBRARY(erf) BY_LIBRARY(tanh)
+BY_LIBRARY(sin) BY_LIBRARY(cos) BY_LIBRARY(exp) BY_LIBRARY(log) BY_LIBRARY(erf) BY_LIBRARY(tanh) BY_LIBRARY(expm1)
+BY_LIBRARY(log1p)
 inline double sigmoid_(double x) { return 1.0 / (1.0 + std::exp(-x)); }
 #undef BY_LIBRARY
 
@@ -159,7 +198,7 @@ inline double sigmoid_(double x) { return 1.0 / (1.0 + std::exp(-x)); }
     inline double name##_(double x) { return std::name(x); } \
     inline float name##_(float x) { return float(std::name(double(x))); }
 IN_DOUBLE(sinh) IN_DOUBLE(cosh) IN_DOUBLE(tan) IN_DOUBLE(atan) IN_DOUBLE(asin) IN_DOUBLE(acos) IN_DOUBLE(asinh)
-IN_DOUBLE(acosh) IN_DOUBLE(atanh) IN_DOUBLE(expm1) IN_DOUBLE(log1p) IN_DOUBLE(erfc) IN_DOUBLE(exp2) IN_DOUBLE(log2)
+IN_DOUBLE(acosh) IN_DOUBLE(atanh) IN_DOUBLE(erfc) IN_DOUBLE(exp2) IN_DOUBLE(log2)
 #undef IN_DOUBLE
 
 template <class Real> inline Real sqrt_(Real x) { return std::sqrt(x); }
@@ -179,5 +218,13 @@ template <class Real> inline Real remainder_(Real a, Real b)
     Real rest = std::fmod(a, b);
     return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
 }
+
+/* Element i of n, counted from the end where i < 0; -1 beyond both ends, where there is no number. */
+inline int64_t place_in(int64_t i, int64_t n)
+{
+    i = i < 0 ? i + n : i;
+    return i < n ? std::max(i, int64_t(-1)) : -1;
+}
+template <class Kind> inline Kind no_number() { return std::numeric_limits<Kind>::quiet_NaN(); }
 
 }  // namespace

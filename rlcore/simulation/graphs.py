@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import torch
@@ -24,12 +24,16 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from rlcore.errors import ConfigError
 from rlcore.simulation.columns import ByColumns
-from rlcore.simulation.lifted import lift, with_numbers
+from rlcore.simulation.lane_columns import LaneColumns
+from rlcore.simulation.lifted import arguments, lift, with_numbers
 
 KEPT = 64
 """Sets of numbers for which a graph is remembered; with one more all are forgotten."""
 FUSED = 4096
 """Operations in one loop at most: torch's 64 would cut a chunk into loops that hand their results on through memory."""
+
+MADE = (torch.ops.aten.full.default, torch.ops.prims.iota.default)
+"""Operations that make a tensor of nothing."""
 
 Code = Callable[[list[Any]], Sequence[Any]]
 """A compiled graph: it empties the list of its arguments."""
@@ -159,7 +163,7 @@ def compile_by_columns(
         if rows is None or mode is None:
             return reporting(compile_fx_inner(graph, given, **settings), seen)
         with mode:
-            found, numbers = rewritten(graph, rows, alike, joined=True)
+            found, numbers = rewritten(graph, ByColumns(graph, rows), alike)
             code: Any = compile_fx_inner(found, [*given, *map(mode.from_tensor, numbers)], **settings)
         return reporting(with_numbers(code, numbers), seen)
 
@@ -189,9 +193,12 @@ def trace_by_columns(
             return make_boxed_func(graph.forward)
         ends: Any = graph.graph.output_node().args[0]
         with mode:
-            constants = given_constants(graph, mode)
-            found, numbers = rewritten(graph, rows, alike, joined=False)
-        return with_numbers(reporting(Traced(found, [node.meta["val"] for node in ends]), seen), [*constants, *numbers])
+            constants = given_constants(graph, rows, mode)
+            with unset_fake_temporarily():
+                whole = {name: value.tolist() for name, value in constants.items() if not value.is_floating_point()}
+            found, numbers = rewritten(graph, LaneColumns(graph, rows, whole), alike)
+        held = [*constants.values(), *numbers]
+        return with_numbers(reporting(Traced(found, [node.meta["val"] for node in ends]), seen), held)
 
     traced: Any = aot_autograd(fw_compiler=inner, decompositions=select_decomp_table())(module, inputs)
     return traced  # type: ignore[no-any-return]
@@ -199,37 +206,51 @@ def trace_by_columns(
 
 def mode_of(graph: fx.GraphModule) -> FakeTensorMode | None:
     """In which a graph's tensors have no data; None if it is given none."""
-    known = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
+    known = [node.meta["val"] for node in arguments(graph.graph)]
     return next((value.fake_mode for value in known if isinstance(value, FakeTensor)), None)
 
 
-def given_constants(graph: fx.GraphModule, mode: FakeTensorMode) -> list[Tensor]:
-    """Tensors that were made inside become the graph's last arguments -> what they are."""
-    found = []
-    for node in [node for node in graph.graph.nodes if node.op == "get_attr"]:
-        with unset_fake_temporarily():
-            found.append(getattr(graph, node.target).clone())
-        last = [node for node in graph.graph.nodes if node.op == "placeholder"][-1]
-        with graph.graph.inserting_after(last):
+def given_constants(graph: fx.GraphModule, rows: int, mode: FakeTensorMode) -> dict[str, Tensor]:
+    """What is the same in every call becomes the graph's last arguments -> what they are, by name."""
+    known: dict[fx.Node, Tensor] = {}
+    with unset_fake_temporarily():
+        for node in graph.graph.nodes:
+            if node.op == "get_attr":
+                known[node] = getattr(graph, node.target).clone()
+            elif is_constant(node, known, rows):
+                args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), known.__getitem__)
+                known[node] = node.target(*args, **kwargs)
+    found = {}
+    for node, value in known.items():
+        if all(user in known for user in node.users) or (node.target is MADE[0] and value.numel() == 1):
+            continue  # of no further use, or a number, which stays where it is
+        with graph.graph.inserting_after(arguments(graph.graph)[-1]):
             argument = graph.graph.placeholder(f"constant_{len(found)}")
-        argument.meta["val"] = mode.from_tensor(found[-1], static_shapes=True)
-        node.replace_all_uses_with(argument)
+        argument.meta["val"] = mode.from_tensor(value, static_shapes=True)
+        found[argument.name] = value
+        node.replace_all_uses_with(argument, lambda user: user not in known)
+    for node in [node for node in reversed(known) if not node.users]:
         graph.graph.erase_node(node)
     graph.recompile()
     return found
 
 
-def rewritten(
-    graph: fx.GraphModule, rows: int, alike: list[int], *, joined: bool
-) -> tuple[fx.GraphModule, list[Tensor]]:
+def is_constant(node: fx.Node, known: Container[fx.Node], rows: int) -> bool:
+    """Whether an operation makes a tensor of constants alone, and not one for each path."""
+    value, target = node.meta.get("val"), node.target
+    if not isinstance(value, Tensor) or rows in value.shape:
+        return False
+    if not isinstance(target, torch._ops.OpOverload) or target._schema.is_mutable:
+        return False
+    sources = node.all_input_nodes
+    return all(source in known for source in sources) if sources else target in MADE
+
+
+def rewritten(graph: fx.GraphModule, columns: ByColumns, alike: list[int]) -> tuple[fx.GraphModule, list[Tensor]]:
     """The graph by columns, and the numbers that it now takes after its own arguments."""
     refuse_randomness(graph)
-    trace = make_fx(
-        lambda *args: ByColumns(graph, rows, joined=joined).run(*args),
-        decomposition_table=select_decomp_table(),
-        _allow_fake_constant=True,
-    )
-    return lift(trace(*(node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder")), alike)
+    trace = make_fx(columns.run, decomposition_table=select_decomp_table(), _allow_fake_constant=True)
+    return lift(trace(*(node.meta["val"] for node in arguments(graph.graph))), alike)
 
 
 def reporting(code: Code, seen: Callable[[Seen], None]) -> Code:

@@ -65,6 +65,18 @@ def evenly(at: Tensor, name: str) -> Line:
     return Line(first, by_row, by_column)
 
 
+def grid(at: Tensor, name: str) -> tuple[int, list[int]]:
+    """Where a table begins, and how far apart its elements are along each of its dimensions."""
+    first = int(at.flatten()[0])
+    steps = [int(at.select(dim, 1).flatten()[0]) - first if size > 1 else 0 for dim, size in enumerate(at.shape)]
+    each = torch.full_like(at, first)
+    for dim, step in enumerate(steps):
+        each = each + step * torch.arange(at.shape[dim]).view(-1, *[1] * (at.ndim - dim - 1))
+    if not torch.equal(at, each):
+        raise NotByLanesError(f"{name} is not evenly spaced")
+    return first, steps
+
+
 def in_order(slot: Slot, shape: Sequence[int]) -> Address:
     """The whole of an array."""
     return Address(slot, torch.arange(math.prod(shape)).view(*shape))

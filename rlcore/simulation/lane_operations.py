@@ -17,9 +17,11 @@ C_TYPES = {
     torch.bool: "bool",
 }
 _FUNCTIONS = (
-    "sin cos tan exp log erf erfc tanh sigmoid sinh cosh atan asin acos asinh acosh atanh expm1 log1p exp2 log2 sqrt "
-    "rsqrt abs floor ceil trunc round sign reciprocal relu maximum minimum pow hypot remainder"
+    "sin cos tan exp log erf erfc erfinv tanh sigmoid sinh cosh atan asin acos asinh acosh atanh expm1 log1p exp2 log2 "
+    "sqrt rsqrt abs floor ceil trunc round sign reciprocal relu maximum minimum pow hypot remainder"
 )
+ONE_BY_ONE = frozenset("sinh cosh tan atan asin acos asinh acosh atanh erfc exp2 log2 erfinv pow fmod".split())
+"""Calls of the C library, which would keep all of a loop out of vector registers."""
 _EXPRESSIONS = {
     **{name: f"{name}_({{}})" for name in _FUNCTIONS.split()},
     "neg": "-{0}",
@@ -31,6 +33,7 @@ _EXPRESSIONS = {
     "clamp_min": "maximum_({0}, {1})",
     "clamp_max": "minimum_({0}, {1})",
     "full": "{1}",
+    "copy": "{1}",
     "scalar_tensor": "{0}",
     "_to_copy": "{0}",
     "convert_element_type": "{0}",
@@ -98,7 +101,10 @@ def expression(node: fx.Node, text_of: Callable[[fx.Node], str]) -> str:
 
 def cast(text: str, have: torch.dtype, want: torch.dtype) -> str:
     """A value as one of another dtype."""
-    return text if have == want else f"{C_TYPES[want]}({text})"
+    if have == want:
+        return text
+    kind = C_TYPES[want]  # gcc makes no vectors of numbers made of truth values
+    return f"({text} ? {kind}(1) : {kind}(0))" if have == torch.bool else f"{kind}({text})"
 
 
 def literal(value: Any, dtype: torch.dtype) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
 
-from rlcore.simulation.lane_addresses import Address, Slot, Value, elements, evenly, in_order, memory
-from rlcore.simulation.lane_operations import C_TYPES, NotByLanesError, expression, name_of
+from rlcore.simulation.lane_addresses import Address, Slot, Value, elements, evenly, grid, in_order, memory
+from rlcore.simulation.lane_operations import C_TYPES, ONE_BY_ONE, NotByLanesError, expression, name_of
+from rlcore.simulation.lifted import arguments
 
 _VIEWS = """
     select slice unsqueeze squeeze expand view reshape permute t transpose diagonal as_strided alias detach clone
@@ -35,7 +36,7 @@ class Lanes:
     def __init__(self, graph: fx.Graph, rows: int, slots: dict[int, Slot]) -> None:
         self.rows, self.nodes = rows, list(graph.nodes)
         self.arguments: dict[fx.Node, Address] = {}
-        for place, node in enumerate(node for node in self.nodes if node.op == "placeholder"):
+        for place, node in enumerate(arguments(graph)):
             value = node.meta["val"]
             if isinstance(value, Tensor):
                 self.arguments[node] = Address(slots.get(place, place), elements(value, in_order=place in slots))
@@ -93,14 +94,21 @@ class Body:
             self.values[node] = self.read(source)
         elif not isinstance(value, Tensor):
             raise NotByLanesError(f"{name} gives {type(value).__name__}")
+        elif name == "index":
+            self.values[node] = self.looked_up(node)
         elif name in ("mm", "addmm", "bmm", "baddbmm"):
             self.layer(node)
         elif name == "sum" and self.columns(source) and node.args[1:2] in (([-1],), ([source.meta["val"].ndim - 1],)):
             self.total(node, source)
         elif value.numel() in (1, rows) or name == "full":
-            text = expression(node, lambda arg: self.use(self.read(arg)))
             uniform = all(self.read(arg).stage is None for arg in node.all_input_nodes)
+            alone = not uniform and name in ONE_BY_ONE
+            if alone:
+                self.block([])
+            text = expression(node, lambda arg: self.use(self.read(arg)))
             self.values[node] = self.variable(f"v{len(self.values)}", text, value.dtype, uniform=uniform)
+            if alone:
+                self.block([])
         elif self.columns(node):
             slot = self.array(self.columns(node)[0], value.dtype)
             text = expression(node, lambda arg: self.element(arg, value.shape))
@@ -195,12 +203,15 @@ class Body:
         """A value in this stage."""
         if value.stage in (None, len(self.stages) - 1):
             return value.text
-        return self.loaded(f"{self.gather((value,)).name}[0][i]", value.dtype).text
+        kept = f"{self.gather((value,)).name}[0][i]"
+        return self.loaded(f"{kept} != 0" if value.dtype == torch.bool else kept, value.dtype).text
 
     def gather(self, values: tuple[Value, ...]) -> Slot:
         """Values of lanes as an array, each stored where it is a variable."""
         if values not in self.gathered:
-            slot = self.gathered[values] = self.array(len(values), values[0].dtype)
+            dtype = values[0].dtype
+            # gcc makes no mask of truth values that it reads
+            slot = self.gathered[values] = self.array(len(values), torch.int32 if dtype == torch.bool else dtype)
             for k, value in enumerate(values):
                 self.stages[-1 if value.stage is None else value.stage].append(f"{slot.name}[{k}][i] = {value.text};")
         return self.gathered[values]
@@ -237,6 +248,24 @@ class Body:
         call = f"layer({', '.join([source.name, target.name, *taken])});"
         self.block([f"for (int c = 0; c < {source.width}; c++)", *over_lanes(copied), call])
         self.addresses[node] = in_order(target, value.shape)
+
+    def looked_up(self, node: fx.Node) -> Value:
+        """`table[i, j]` of a table that is given, with numbers of each path; beyond its ends there is no number."""
+        table, index = cast(tuple[fx.Node, Sequence[fx.Node]], node.args)
+        (place, at), dtype, name = self.address(table), node.meta["val"].dtype, f"v{len(self.values)}"
+        if not isinstance(place, int) or at.numel() == 0 or node.meta["val"].numel() != self.rows:
+            raise NotByLanesError(f"{node.name} is no element of a given table for each path")
+        first, steps = grid(at, node.name)
+        offset, inside = [str(first)], []
+        for k, (part, size, step) in enumerate(zip(index, at.shape, steps, strict=True)):
+            text = f"place_in({self.use(self.read(part))}, {size})"
+            number = self.variable(f"{name}_{k}", text, torch.int64, uniform=False).text
+            offset.append(f"{step} * maximum_({number}, int64_t(0))")
+            inside.append(f"{number} >= 0")
+        kind = C_TYPES[dtype]
+        read = f"static_cast<const {kind} *>(given[{place}])[{' + '.join(offset)}]"
+        found = self.variable(f"{name}_at", read, dtype, uniform=False)
+        return self.variable(name, f"{' && '.join(inside)} ? {found.text} : no_number<{kind}>()", dtype, uniform=False)
 
     def matrix(self, node: fx.Node, shape: Sequence[int]) -> str:
         """Where a matrix begins, and how far apart its rows and columns are."""

@@ -59,7 +59,7 @@ class Numbers:
 
     def __init__(self, graph: fx.Graph) -> None:
         self.graph = graph
-        last = [node for node in graph.nodes if node.op == "placeholder"][-1]
+        last = arguments(graph)[-1]
         self.mode, self.device = last.meta["val"].fake_mode, last.meta["val"].device
         self.places: list[tuple[fx.Node, float, torch.dtype]] = []
         self.arguments: dict[torch.dtype, fx.Node] = {}
@@ -131,6 +131,11 @@ class Numbers:
             argument.meta["val"] = self.mode.from_tensor(numbers, static_shapes=True)
         self.graph.lint()
         return found
+
+
+def arguments(graph: fx.Graph) -> list[fx.Node]:
+    """What a graph is given."""
+    return [node for node in graph.nodes if node.op == "placeholder"]
 
 
 def movable(value: Any) -> TypeGuard[float]:

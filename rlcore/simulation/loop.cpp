@@ -114,14 +114,16 @@ void block(const Call &call, int64_t first)
             const bool *last = flag[System::LAST];
             if (any(last)) {
                 System::fresh(call.given, at, initial.of(call, row, call.step + k + 1), fresh_t, fresh_x, fresh_obs);
+                int32_t ends[LANES];  /* gcc makes no mask of truth values that it reads */
+                std::copy(last, last + LANES, ends);
                 for (int i = 0; i < LANES; i++)
-                    t[0][i] = last[i] ? fresh_t[0][i] : t[0][i];
+                    t[0][i] = ends[i] ? fresh_t[0][i] : t[0][i];
                 for (int c = 0; c < System::STATES; c++)
                     for (int i = 0; i < LANES; i++)
-                        x[c][i] = last[i] ? fresh_x[c][i] : x[c][i];
+                        x[c][i] = ends[i] ? fresh_x[c][i] : x[c][i];
                 for (int c = 0; c < System::OBSERVED; c++)
                     for (int i = 0; i < LANES; i++)
-                        obs[c][i] = last[i] ? fresh_obs[c][i] : obs[c][i];
+                        obs[c][i] = ends[i] ? fresh_obs[c][i] : obs[c][i];
             }
         }
     }
