@@ -67,9 +67,10 @@ def gathered(x: Columns, index: Columns) -> Columns:
     """The columns that each path names."""
     found = np.empty(index.shape, dtype=object)
     for place in np.ndindex(index.shape):
-        found[place] = x[0]
-        for k, value in enumerate(x[1:], 1):
-            found[place] = torch.where(index[place] == k, value, found[place])
+        value: Tensor = x[0]
+        for k, other in enumerate(x[1:], 1):
+            value = torch.where(index[place] == k, other, value)
+        found[place] = value
     return found
 
 
@@ -78,7 +79,7 @@ def scattered(x: Columns, index: Columns, source: Any) -> Columns:
     found = list(x)
     for place in np.ndindex(index.shape):
         for k, value in enumerate(found):
-            new = source[place] if isinstance(source, np.ndarray) else torch.full_like(value, source)
+            new: Any = source[place] if isinstance(source, np.ndarray) else torch.full_like(value, source)
             found[k] = torch.where(index[place] == k, new, value)
     return filled(found)
 

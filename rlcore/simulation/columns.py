@@ -208,6 +208,9 @@ class ByColumns(fx.Interpreter):
                 return found
         if target in _FOLDS and rest and not kwargs:
             return self.folded(target, x, rest)
+        if target is aten.mean.dim and len(rest[0]) and not kwargs:
+            total = self.folded(aten.sum.dim_IntList, x, rest)
+            return None if total is None else self.each(lambda a, _: a / (x.size // total.size), total, total)
         return self.picked(target, x, axis, rest) if along and not kwargs else None
 
     def picked(self, target: Any, x: Columns, axis: int, rest: Sequence[Any]) -> Columns | None:

@@ -183,8 +183,7 @@ inline float log1p_(float x)
 inline float remainder_(float a, float b)
 {
     double rest = double(a) - std::floor(double(a) / double(b)) * double(b);
-    rest = rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
-    return float(std::fabs(rest) >= std::fabs(double(b)) ? rest - b : rest);
+    return float(rest != 0 && (rest < 0) != (b < 0) ? rest + double(b) : rest);
 }
 
 #define BY_LIBRARY(name) \

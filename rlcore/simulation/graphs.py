@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from rlcore.errors import ConfigError
 from rlcore.simulation.columns import ByColumns
+from rlcore.simulation.graph_constants import given_constants
 from rlcore.simulation.lane_columns import LaneColumns
 from rlcore.simulation.lifted import arguments, lift, with_numbers
 
@@ -31,9 +32,6 @@ KEPT = 64
 """Sets of numbers for which a graph is remembered; with one more all are forgotten."""
 FUSED = 4096
 """Operations in one loop at most: torch's 64 would cut a chunk into loops that hand their results on through memory."""
-
-MADE = (torch.ops.aten.full.default, torch.ops.prims.iota.default)
-"""Operations that make a tensor of nothing."""
 
 Code = Callable[[list[Any]], Sequence[Any]]
 """A compiled graph: it empties the list of its arguments."""
@@ -208,42 +206,6 @@ def mode_of(graph: fx.GraphModule) -> FakeTensorMode | None:
     """In which a graph's tensors have no data; None if it is given none."""
     known = [node.meta["val"] for node in arguments(graph.graph)]
     return next((value.fake_mode for value in known if isinstance(value, FakeTensor)), None)
-
-
-def given_constants(graph: fx.GraphModule, rows: int, mode: FakeTensorMode) -> dict[str, Tensor]:
-    """What is the same in every call becomes the graph's last arguments -> what they are, by name."""
-    known: dict[fx.Node, Tensor] = {}
-    with unset_fake_temporarily():
-        for node in graph.graph.nodes:
-            if node.op == "get_attr":
-                known[node] = getattr(graph, node.target).clone()
-            elif is_constant(node, known, rows):
-                args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), known.__getitem__)
-                known[node] = node.target(*args, **kwargs)
-    found = {}
-    for node, value in known.items():
-        if all(user in known for user in node.users) or (node.target is MADE[0] and value.numel() == 1):
-            continue  # of no further use, or a number, which stays where it is
-        with graph.graph.inserting_after(arguments(graph.graph)[-1]):
-            argument = graph.graph.placeholder(f"constant_{len(found)}")
-        argument.meta["val"] = mode.from_tensor(value, static_shapes=True)
-        found[argument.name] = value
-        node.replace_all_uses_with(argument, lambda user: user not in known)
-    for node in [node for node in reversed(known) if not node.users]:
-        graph.graph.erase_node(node)
-    graph.recompile()
-    return found
-
-
-def is_constant(node: fx.Node, known: Container[fx.Node], rows: int) -> bool:
-    """Whether an operation makes a tensor of constants alone, and not one for each path."""
-    value, target = node.meta.get("val"), node.target
-    if not isinstance(value, Tensor) or rows in value.shape:
-        return False
-    if not isinstance(target, torch._ops.OpOverload) or target._schema.is_mutable:
-        return False
-    sources = node.all_input_nodes
-    return all(source in known for source in sources) if sources else target in MADE
 
 
 def rewritten(graph: fx.GraphModule, columns: ByColumns, alike: list[int]) -> tuple[fx.GraphModule, list[Tensor]]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from rlcore.simulation.column_lookups import Columns, filled, looked_up
+from rlcore.simulation.column_lookups import Columns, boxed, filled, looked_up
 from rlcore.simulation.columns import LARGEST, WIDEST, ByColumns, elements
 
 aten, prims = torch.ops.aten, torch.ops.prims
@@ -26,7 +26,7 @@ _ONE_DIM = (
     aten.argmax.default,
     aten.cumsum.default,
 )
-_DIMS = (aten.sum.dim_IntList, aten.amax.default, aten.amin.default, aten.any.dim, aten.squeeze.dims)
+_DIMS = (aten.sum.dim_IntList, aten.mean.dim, aten.amax.default, aten.amin.default, aten.any.dim, aten.squeeze.dims)
 _AS_IT_IS = (aten.clone.default, aten.alias.default, aten.detach.default)
 
 
@@ -109,26 +109,27 @@ class LaneColumns(ByColumns):
         return found if size[0] == self.rows else Turned(found)
 
     def indexed(self, source: Any, indices: Sequence[Any]) -> Any:
-        """Columns by constant numbers, or elements of a table by those of each path."""
+        """Elements of a table by numbers of each path, or columns by constant numbers."""
         before = sum(1 for index in indices if index is None)
-        parts = [self.split(index) for index in indices[before:] if isinstance(index, (Tensor, np.ndarray))]
-        if (
-            isinstance(source, Tensor)
-            and len(parts) + before == len(indices)
-            and all(part is not None for part in parts)
-        ):
-            if not before:
-                return looked_up(source, parts, self.widest)
-            found = looked_up(source.movedim(tuple(range(before)), tuple(range(-before, 0))), parts, self.widest)
-            return Turned(found) if found is not None and all(part.ndim == 0 for part in parts) else None
-        if before + 1 != len(indices) or id(indices[-1]) not in self.known:
+        if None in indices[before:]:
             return None
-        x = source.x if isinstance(source, Turned) else self.split(source)
-        axis = before - (not isinstance(source, Turned))
-        if x is None or not 0 <= axis < x.ndim:
+        parts = [part for part in map(self.split, indices[before:]) if part is not None]
+        if isinstance(source, Tensor) and before + len(parts) == len(indices):
+            table = source.movedim(tuple(range(before)), tuple(range(-before, 0)))
+            found = looked_up(table, parts, self.widest)
+            if found is None or (before and any(part.ndim for part in parts)):
+                return None
+            return Turned(found) if before else found
+        turned = isinstance(source, Turned)
+        x, numbers, axis = (
+            source.x if turned else self.split(source),
+            self.known.get(id(indices[-1])),
+            before - (not turned),
+        )
+        if x is None or numbers is None or before + 1 < len(indices) or not 0 <= axis < x.ndim:
             return None
-        found = np.take(x, self.known[id(indices[-1])], axis=axis)
-        return Turned(found) if isinstance(source, Turned) else found
+        found = np.take(x, numbers, axis=axis)
+        return Turned(found) if turned else found
 
     def joined(self, target: Any, values: Sequence[Any], dim: int = 0) -> Turned | None:
         """Values [..., B] beside each other, or values [B] one after the other."""
@@ -139,77 +140,72 @@ class LaneColumns(ByColumns):
             join = np.stack if stacks else np.concatenate
             found = join([value.x for value in values], axis=axis) if axis < rank - (not stacks) else None
             return None if found is None or found.size > self.widest else Turned(found)
-        each = [self.split(value) if isinstance(value, (Tensor, np.ndarray)) else None for value in values]
-        if dim or len(each) > self.widest or any(value is None or value.ndim for value in each):
+        each = [self.alone(value) for value in values]
+        if dim or len(each) > self.widest or any(value is None for value in each):
             return None
-        return Turned(filled([value[()] for value in each]), flat=not stacks)
+        return Turned(filled(each), flat=not stacks)
+
+    def alone(self, value: Any) -> Tensor | None:
+        """A value [B]; None if it is another one."""
+        x = value if isinstance(value, np.ndarray) else boxed(value)
+        found = x[()] if x.ndim == 0 else None
+        return found if isinstance(found, Tensor) and found.shape == (self.rows,) else None
 
     def ends_in_paths(self, args: Sequence[Any]) -> bool:
         """Whether a value [..., B] comes of an elementwise operation: of another, or of [..., 1] and [B]."""
-        tensors = [arg for arg in args if isinstance(arg, Tensor)]
-        upright = any(x.ndim > 1 and x.shape[-1] == 1 and x.shape[0] != self.rows for x in tensors)
-        flat = any(x.shape == (self.rows,) for x in tensors) or any(
-            isinstance(x, np.ndarray) and not x.ndim for x in args
+        upright = any(
+            isinstance(x, Tensor) and x.ndim > 1 and x.shape[-1] == 1 and x.shape[0] != self.rows for x in args
         )
-        return (upright and flat) or any(isinstance(arg, Turned) for arg in args)
+        alone = any(self.alone(arg) is not None for arg in args)
+        return (upright and alone) or any(isinstance(arg, Turned) for arg in args)
 
     def last(self, value: Any) -> Any:
         """An argument of an elementwise operation of values [..., B]; None if it is not known by columns."""
         if isinstance(value, Turned):
             return None if value.flat else value.x
-        if not isinstance(value, (Tensor, np.ndarray)) or (isinstance(value, Tensor) and value.ndim == 0):
-            return value
-        if isinstance(value, np.ndarray) or value.shape == (self.rows,):
-            x = self.split(value)
-            return x if x is not None and x.ndim == 0 else None
+        alone = self.alone(value)
+        if alone is not None:
+            return boxed(alone)
+        if not isinstance(value, Tensor) or value.ndim == 0:
+            return None if isinstance(value, np.ndarray) else value
         return elements(value.squeeze(-1)) if value.shape[-1] == 1 and value.numel() <= self.widest else None
 
     def permuted(self, value: Any, dims: Sequence[int]) -> Columns | Turned | None:
         """Dimensions in another order, of which the paths are the first or the last."""
-        turned = isinstance(value, Turned)
-        if turned and value.flat:
-            return None
-        x = value.x if turned else self.split(value)
-        if x is None:
-            return None
-        paths = x.ndim if turned else 0
-        rest = [d % (x.ndim + 1) - (not turned) for d in dims if d % (x.ndim + 1) != paths]
-        if dims[0] % (x.ndim + 1) == paths:
-            return x.transpose(rest)
-        return Turned(x.transpose(rest)) if dims[-1] % (x.ndim + 1) == paths else None
+        if isinstance(value, Tensor) or (isinstance(value, Turned) and value.flat):
+            return None  # what is whole may be a matrix
+        x, paths = (value.x, value.x.ndim) if isinstance(value, Turned) else (value, 0)
+        order = [d % (x.ndim + 1) for d in dims]
+        columns = x.transpose([d - (paths == 0) for d in order if d != paths])
+        return columns if order[0] == paths else Turned(columns) if order[-1] == paths else None
 
     def moved(self, target: Any, value: Turned, rest: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        """What moves or folds columns, with the paths taken to the front."""
-        rank = value.x.ndim + 1
-        if target in _VIEWS or target is aten.expand.default:
-            size = list(rest[0])
-            if not size or size[-1] not in (self.rows, -1) or (value.flat and target not in _VIEWS):
-                return None
-            if target in _VIEWS:
-                fits = size[-1] == self.rows and math.prod(size[:-1]) == value.x.size
-                return Turned(value.x.reshape(size[:-1])) if fits else None
-            return self.turned_back(self.rearranged(target, value.x, [[self.rows, *size[:-1]]], kwargs))
+        """What moves or folds columns: as if the paths came first, so that dimension d is d + 1."""
+        x, rank = value.x, value.x.ndim + 1
+        if target in _VIEWS:
+            size = rest[0]
+            fits = size and size[-1] == self.rows and math.prod(size[:-1]) == x.size
+            return Turned(x.reshape(size[:-1])) if fits else None
         if value.flat:
             return None
         if target in _AS_IT_IS:
             return value
-        if target is aten.unsqueeze.default and rest[0] % (rank + 1) < rank:
-            return Turned(np.expand_dims(value.x, rest[0] % (rank + 1)))
-        if target in _ONE_DIM:
-            first, *others = rest or [0]
-            return (
-                self.turned_back(self.rearranged(target, value.x, [first % rank + 1, *others], kwargs))
-                if first % rank < rank - 1
-                else None
-            )
-        if target in _DIMS and rest:
-            dims = [d % rank for d in ([rest[0]] if isinstance(rest[0], int) else rest[0])]
-            return (
-                self.turned_back(self.rearranged(target, value.x, [[d + 1 for d in dims], *rest[1:]], kwargs))
-                if rank - 1 not in dims
-                else None
-            )
-        return None
+        ahead: list[Any]
+        if target is aten.expand.default:
+            ahead = [[self.rows, *rest[0][:-1]]]
+        elif target is aten.unsqueeze.default:
+            ahead = [rest[0] % (rank + 1) + 1]
+        elif target in _ONE_DIM:
+            ahead = [(rest[0] if rest else 0) % rank + 1, *rest[1:]]
+        elif target in _DIMS and rest:
+            dims = [rest[0]] if isinstance(rest[0], int) else rest[0]
+            ahead = [[d % rank + 1 for d in dims], *rest[1:]]
+        else:
+            return None
+        last = rank + (target is aten.unsqueeze.default)
+        if last in (ahead[0] if target in _DIMS else ahead[:1]):
+            return None  # a dimension after the paths, or the paths themselves
+        return self.turned_back(self.rearranged(target, x, ahead, kwargs))
 
     @staticmethod
     def turned_back(found: Any) -> Any:

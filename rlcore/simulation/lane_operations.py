@@ -20,7 +20,9 @@ _FUNCTIONS = (
     "sin cos tan exp log erf erfc erfinv tanh sigmoid sinh cosh atan asin acos asinh acosh atanh expm1 log1p exp2 log2 "
     "sqrt rsqrt abs floor ceil trunc round sign reciprocal relu maximum minimum pow hypot remainder"
 )
-ONE_BY_ONE = frozenset("sinh cosh tan atan asin acos asinh acosh atanh erfc exp2 log2 erfinv pow fmod".split())
+ONE_BY_ONE = frozenset(
+    {"sinh", "cosh", "tan", "atan", "asin", "acos", "asinh", "acosh", "atanh", "erfc", "exp2", "log2", "erfinv", "pow"}
+)
 """Calls of the C library, which would keep all of a loop out of vector registers."""
 _EXPRESSIONS = {
     **{name: f"{name}_({{}})" for name in _FUNCTIONS.split()},
@@ -116,3 +118,8 @@ def literal(value: Any, dtype: torch.dtype) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return "NAN" if math.isnan(value) else "INFINITY" if value > 0 else "-INFINITY"
     return f"{C_TYPES[dtype]}({value!r})" if not isinstance(value, bool) else f"{C_TYPES[dtype]}({int(value)})"
+
+
+def over_lanes(*lines: str) -> list[str]:
+    """A loop over the lanes."""
+    return ["#pragma omp simd", "for (int i = 0; i < LANES; i++) {", *lines, "}"] if lines else []

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from rlcore.simulation.lane_addresses import Address, Slot, Value, elements, evenly, grid, in_order, memory
-from rlcore.simulation.lane_operations import C_TYPES, ONE_BY_ONE, NotByLanesError, expression, name_of
+from rlcore.simulation.lane_operations import C_TYPES, ONE_BY_ONE, NotByLanesError, expression, name_of, over_lanes
 from rlcore.simulation.lifted import arguments
 
 _VIEWS = """
@@ -283,11 +283,6 @@ class Body:
         lines += over_lanes(f"{slot.name}[0][i] += {self.element(source, source.meta['val'].shape)};")
         self.block(lines)
         self.values[node] = self.loaded(f"{slot.name}[0][i]", dtype)
-
-
-def over_lanes(*lines: str) -> list[str]:
-    """A loop over the lanes."""
-    return ["#pragma omp simd", "for (int i = 0; i < LANES; i++) {", *lines, "}"] if lines else []
 
 
 def ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:

@@ -70,8 +70,8 @@ class Spiral(Environment):
 
 
 UNARY = """
-    sin cos tan exp log erf erfc tanh sigmoid sinh cosh atan asin acos asinh acosh atanh expm1 log1p exp2 log2 sqrt
-    rsqrt abs floor ceil trunc round sign reciprocal relu isnan isinf neg square
+    sin cos tan exp log erf erfc erfinv tanh sigmoid sinh cosh atan asin acos asinh acosh atanh expm1 log1p exp2 log2
+    sqrt rsqrt abs floor ceil trunc round sign reciprocal relu isnan isinf neg square
 """
 
 
@@ -86,7 +86,15 @@ class Zoo(Environment):
     @staticmethod
     def values(x: Tensor, y: Tensor) -> list[Tensor]:
         found = [getattr(torch, name)(x).to(x.dtype) for name in UNARY.split()]
-        found += [torch.maximum(x, y), torch.minimum(x, y), torch.hypot(x, y), x / y, x**3, x**0.5]
+        found += [
+            torch.maximum(x, y),
+            torch.minimum(x, y),
+            torch.hypot(x, y),
+            torch.remainder(x, y),
+            x / y,
+            x**3,
+            x**0.5,
+        ]
         found += [
             x**-1,
             x.abs() ** 1.7,
