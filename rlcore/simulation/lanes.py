@@ -16,7 +16,7 @@ from torch import Tensor, fx
 
 from rlcore.simulation.lane_addresses import Address, Slot, Value, elements, evenly, grid, in_order, memory
 from rlcore.simulation.lane_operations import C_TYPES, ONE_BY_ONE, NotByLanesError, expression, name_of, over_lanes
-from rlcore.simulation.lifted import arguments
+from rlcore.simulation.lifted import ancestors, arguments
 
 _VIEWS = """
     select slice unsqueeze squeeze expand view reshape permute t transpose diagonal as_strided alias detach clone
@@ -59,6 +59,8 @@ class Body:
         self.uniform: list[str] = []
         self.stages: list[list[str]] = [[]]
         """Lines of a loop over the lanes i, and lines as they are, by turns."""
+        self.apart = 0
+        """How many there are if the last is a loop of what stands apart."""
 
     def text(self, wanted: Sequence[tuple[fx.Node, str]]) -> str:
         """As `Lanes.body`."""
@@ -66,6 +68,7 @@ class Body:
         for node in self.nodes:
             if node in needed and node.op != "placeholder":
                 self.visit(node)
+        self.go_on(apart=False)
         ends = [f"{target} = {self.use(self.read(node))};" for node, target in wanted]
         self.stages[-1] += ends
         lines = [*self.arrays, *self.uniform]
@@ -95,6 +98,7 @@ class Body:
         elif not isinstance(value, Tensor):
             raise NotByLanesError(f"{name} gives {type(value).__name__}")
         elif name == "index":
+            self.go_on(apart=True)
             self.values[node] = self.looked_up(node)
         elif name in ("mm", "addmm", "bmm", "baddbmm"):
             self.layer(node)
@@ -102,13 +106,9 @@ class Body:
             self.total(node, source)
         elif value.numel() in (1, rows) or name == "full":
             uniform = all(self.read(arg).stage is None for arg in node.all_input_nodes)
-            alone = not uniform and name in ONE_BY_ONE
-            if alone:
-                self.block([])
+            self.go_on(apart=name in ONE_BY_ONE)
             text = expression(node, lambda arg: self.use(self.read(arg)))
             self.values[node] = self.variable(f"v{len(self.values)}", text, value.dtype, uniform=uniform)
-            if alone:
-                self.block([])
         elif self.columns(node):
             slot = self.array(self.columns(node)[0], value.dtype)
             text = expression(node, lambda arg: self.element(arg, value.shape))
@@ -144,6 +144,12 @@ class Body:
     def block(self, lines: list[str]) -> None:
         """Lines between two loops."""
         self.stages += [lines, []]
+
+    def go_on(self, *, apart: bool) -> None:
+        """In this loop, or in a new one: what gcc does number by number stands apart from what fills registers."""
+        if apart != (self.apart == len(self.stages)):
+            self.block([])
+            self.apart = len(self.stages) if apart else 0
 
     def read(self, node: fx.Node) -> Value:
         """One number for each lane, or for all."""
@@ -265,7 +271,10 @@ class Body:
         kind = C_TYPES[dtype]
         read = f"static_cast<const {kind} *>(given[{place}])[{' + '.join(offset)}]"
         found = self.variable(f"{name}_at", read, dtype, uniform=False)
-        return self.variable(name, f"{' && '.join(inside)} ? {found.text} : no_number<{kind}>()", dtype, uniform=False)
+        if not dtype.is_floating_point:
+            return found
+        beyond = f"({' && '.join(inside)} ? {kind}(0) : no_number<{kind}>())"  # added: gcc would read only inside
+        return self.variable(name, f"{found.text} + {beyond}", dtype, uniform=False)
 
     def matrix(self, node: fx.Node, shape: Sequence[int]) -> str:
         """Where a matrix begins, and how far apart its rows and columns are."""
@@ -283,15 +292,3 @@ class Body:
         lines += over_lanes(f"{slot.name}[0][i] += {self.element(source, source.meta['val'].shape)};")
         self.block(lines)
         self.values[node] = self.loaded(f"{slot.name}[0][i]", dtype)
-
-
-def ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:
-    """All that some values are made of, and they themselves."""
-    found: set[fx.Node] = set()
-    waiting = list(nodes)
-    while waiting:
-        node = waiting.pop()
-        if node not in found:
-            found.add(node)
-            waiting += node.all_input_nodes
-    return found

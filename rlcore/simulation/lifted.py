@@ -8,7 +8,7 @@ results keep their bits. 0 stays where it is. Inductor finds the code again by t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
 import torch
@@ -136,6 +136,18 @@ class Numbers:
 def arguments(graph: fx.Graph) -> list[fx.Node]:
     """What a graph is given."""
     return [node for node in graph.nodes if node.op == "placeholder"]
+
+
+def ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:
+    """All that some values are made of, and they themselves."""
+    found: set[fx.Node] = set()
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += node.all_input_nodes
+    return found
 
 
 def movable(value: Any) -> TypeGuard[float]:

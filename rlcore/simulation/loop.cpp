@@ -114,8 +114,8 @@ void block(const Call &call, int64_t first)
             const bool *last = flag[System::LAST];
             if (any(last)) {
                 System::fresh(call.given, at, initial.of(call, row, call.step + k + 1), fresh_t, fresh_x, fresh_obs);
-                int32_t ends[LANES];  /* gcc makes no mask of truth values that it reads */
-                std::copy(last, last + LANES, ends);
+                uint8_t ends[LANES];  /* gcc makes no mask of truth values that it reads */
+                std::memcpy(ends, last, LANES);
                 for (int i = 0; i < LANES; i++)
                     t[0][i] = ends[i] ? fresh_t[0][i] : t[0][i];
                 for (int c = 0; c < System::STATES; c++)

@@ -12,19 +12,19 @@ namespace {
  * halves in its place. No compiler is trusted to find the instruction for it: gcc takes one that costs three. */
 #if defined(__AVX512F__)
 using Word = uint64_t __attribute__((vector_size(64)));
-inline Word product(Word a, uint64_t b) { return Word(_mm512_mul_epu32(__m512i(a), _mm512_set1_epi64(int64_t(b)))); }
+INLINE Word product(Word a, uint64_t b) { return Word(_mm512_mul_epu32(__m512i(a), _mm512_set1_epi64(int64_t(b)))); }
 #elif defined(__AVX2__)
 using Word = uint64_t __attribute__((vector_size(32)));
-inline Word product(Word a, uint64_t b) { return Word(_mm256_mul_epu32(__m256i(a), _mm256_set1_epi64x(int64_t(b)))); }
+INLINE Word product(Word a, uint64_t b) { return Word(_mm256_mul_epu32(__m256i(a), _mm256_set1_epi64x(int64_t(b)))); }
 #else
 using Word = uint64_t __attribute__((vector_size(16)));
-inline Word product(Word a, uint64_t b) { return (a & 0xFFFFFFFF) * b; }
+INLINE Word product(Word a, uint64_t b) { return (a & 0xFFFFFFFF) * b; }
 #endif
 
 constexpr int COUNTERS = sizeof(Word) / sizeof(uint64_t), ROWS = 64;
 
 /* Four words become four random words. */
-inline void philox(Word (&w)[4], uint64_t k0, uint64_t k1)
+INLINE void philox(Word (&w)[4], uint64_t k0, uint64_t k1)
 {
     #pragma GCC unroll 10
     for (int n = 0; n < 10; n++, k0 += 0x9E3779B9, k1 += 0xBB67AE85) {
@@ -35,13 +35,13 @@ inline void philox(Word (&w)[4], uint64_t k0, uint64_t k1)
 }
 
 /* sin(pi h) and cos(pi h) for |h| <= 1/2, in float at Chebyshev's nodes, 3e-8, in double Taylor's series, below 1e-16. */
-inline void half(float h, float &sine, float &cosine)
+INLINE void half(float h, float &sine, float &cosine)
 {
     float z = h * h;
     sine = h * series(z, 0.07765766f, -0.5982913f, 2.5500774f, -5.1677103f, 3.1415927f);
     cosine = series(z, -0.024396325f, 0.23493731f, -1.335212f, 4.058709f, -4.934802f, 1.0f);
 }
-inline void half(double h, double &sine, double &cosine)
+INLINE void half(double h, double &sine, double &cosine)
 {
     double x = M_PI * h, z = x * x, odd = 1, even = 1;
     #pragma GCC unroll 11
@@ -51,7 +51,7 @@ inline void half(double h, double &sine, double &cosine)
 }
 
 /* Box-Muller: radius sqrt(-2 log u) at the angle of v turns, whose cosine and sine come from those of half the angle. */
-template <class Real> inline void pair(uint32_t u, uint32_t v, Real &first, Real &second)
+template <class Real> INLINE void pair(uint32_t u, uint32_t v, Real &first, Real &second)
 {
     constexpr Real SCALE = Real(0x1p-32), MIDDLE = Real(0x1p-33);
     Real radius = std::sqrt(Real(-2) * logarithm(fused(Real(u), SCALE, MIDDLE)));
@@ -64,7 +64,7 @@ template <class Real> inline void pair(uint32_t u, uint32_t v, Real &first, Real
 
 /* Block number `block` of the sequences of the first `count` of 64 rows: four neighbours each, in four columns. */
 template <class Real>
-inline void normals(uint64_t low, uint64_t high, uint64_t stream, uint64_t block, const int64_t (&row)[ROWS], int count,
+INLINE void normals(uint64_t low, uint64_t high, uint64_t stream, uint64_t block, const int64_t (&row)[ROWS], int count,
                     Real (&z)[4][ROWS])
 {
     alignas(64) uint32_t word[4][ROWS];
