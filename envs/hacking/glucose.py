@@ -124,6 +124,7 @@ class Glucose(Environment):
             values.to(self.device, dtype)
             for values in columns(self.patients)  # [F, P], [13, P], [P] g a day
         )
+        self.meals = meals.table(dtype, self.device)
         self.of_glucose = torch.tensor([[k in (3, 4, 12)] for k in range(STATES)], device=self.device)  # bool [13, 1]
         self.rule = RungeKutta(dtype, self.device, compiled=config.compiled)
         self.gram = 1.0 if config.legacy else 1000.0  # what a gram counts in the size of a meal
@@ -160,7 +161,7 @@ class Glucose(Environment):
         body = x[:, :STATES].T.contiguous()  # [13, B]
         *plates, meal_at, meal, clock, cgm, _, row, old, new = x[:, STATES:WINDOW].T.contiguous().unbind()
         plate = Plate(*plates)
-        meal_at, meal = meals.plan(clock, meal_at, meal, daily, noise)
+        meal_at, meal = meals.plan(self.meals, clock, meal_at, meal, daily, noise)
         old, new = self.sensor_errors(clock, old, new, noise)
         bg_sum, cgm_sum = torch.zeros_like(clock), torch.zeros_like(clock)
         for _ in range(self.minutes):

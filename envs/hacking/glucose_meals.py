@@ -17,7 +17,6 @@ Source: Fox et al., "Deep reinforcement learning for closed-loop blood glucose c
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -40,7 +39,6 @@ def cumulative(z: Tensor) -> Tensor:
     return 0.5 * (1.0 + torch.erf(z * math.sqrt(0.5)))
 
 
-@lru_cache(maxsize=8)
 def table(dtype: torch.dtype, device: torch.device) -> Tensor:  # [6, 7]
     """For each meal: opening minute, probability, mean and sd [min], both ends of the uniform, share of a day."""
     rows = []
@@ -51,10 +49,9 @@ def table(dtype: torch.dtype, device: torch.device) -> Tensor:  # [6, 7]
 
 
 def plan(
-    clock: Tensor, minute: Tensor, size: Tensor, daily: Tensor, noise: Tensor
-) -> tuple[Tensor, Tensor]:  # [B] min of the day, [B] min, [B] g, [] or [B] g a day, [B, 3] -> [B], [B]
+    meals: Tensor, clock: Tensor, minute: Tensor, size: Tensor, daily: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor]:  # [6, 7], [B] min of the day, [B] min, [B] g, [] or [B] g a day, [B, 3] -> [B], [B]
     """Time and size of the planned meal: a new one where a window opens now, otherwise the old one."""
-    meals = table(clock.dtype, clock.device)
     opens = clock.unsqueeze(1) == meals[:, 0]  # bool [B, 6]
     _, probability, mean, sd, low, high, share = (opens.to(clock) @ meals).unbind(1)  # zeros where none opens
     place = (low + (high - low) * cumulative(noise[:, 0])).clamp(1e-6, 1.0 - 1e-6)

@@ -103,9 +103,10 @@ class Pandemic(Environment):
         )
         super().__init__(spec, dtype=dtype, device=device)
         self._dt = torch.tensor([spec.dt], dtype=torch.float64, device=self.device)
+        self.town = town.founded(dtype, self.device)
 
     def initial_state(self, noise: Tensor) -> EnvState:  # [B, 7]
-        people = town.groups(noise.dtype, noise.device)[0]
+        people = self.town.people
         uniform = 0.5 * (1.0 + torch.erf(noise * math.sqrt(0.5)))
         upto = (people / people.sum()).cumsum(0)[:-1]
         who = (uniform[:, :EXPOSED].unsqueeze(2) > upto).sum(2)  # [B, 6]
@@ -127,7 +128,7 @@ class Pandemic(Environment):
         m = town.habits(stage, x[:, HABITS], legacy=self.config.legacy)
         ill = people_ill(x)
         susceptible, ill = self.arrival(state.t, x[:, SECOND], x[:, :GROUPS], ill)
-        susceptible, ill, recovered, dead = town.day(susceptible, ill, stage, m, noise)
+        susceptible, ill, recovered, dead = town.day(self.town, susceptible, ill, stage, m, noise)
         recovered, dead = x[:, RECOVERED:DEAD] + recovered, x[:, DEAD:STAGE] + dead
         known = tested(x[:, KNOWN:WINDOW], ill, recovered, dead)
         t = state.t + self._dt

@@ -14,7 +14,7 @@ Source: Kompella et al., "Reinforcement learning for optimization of COVID-19 mi
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,7 +35,22 @@ EXACT = 16  # terms of a binomial law; a larger mean is taken as normal
 S, E, PRE_A, PRE_Y, A, Y, NEED, BED = range(8)  # compartments: S first, then those of each variant
 
 
-@lru_cache(maxsize=4)
+class Town(NamedTuple):
+    """What is known of the town: people, h, d, d' of each group, and contacts by stage and at home."""
+
+    people: Tensor  # [8]
+    hospital: Tensor  # [8]
+    dies: Tensor  # [8]
+    dies_in_bed: Tensor  # [8]
+    every: Tensor  # [5, 4, 4] h/day
+    home: Tensor  # [4, 4] h/day
+
+
+def founded(dtype: torch.dtype, device: torch.device) -> Town:
+    """The town."""
+    return Town(*groups(dtype, device), *contacts(dtype, device))
+
+
 def groups(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """People, h, d, d' of each group, age by age, low risk first: [8] each."""
     people, sizes = [], [round(PEOPLE * share) for share in SHARES]
@@ -48,7 +63,6 @@ def groups(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Te
     return n, h, d, inside
 
 
-@lru_cache(maxsize=4)
 def contacts(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:  # [5, 4, 4], [4, 4] h/day
     """Hours of contact a day between ages, of the healthy by stage, and at home: rows give, columns are met."""
     shares = torch.tensor(SHARES, dtype=torch.float64)
@@ -87,24 +101,26 @@ def binomial(count: Tensor, chance: Tensor, noise: Tensor) -> Tensor:
     return torch.minimum(torch.where(mean > 8.0, large, number).clamp(min=0.0), count)
 
 
-def force(infected: Tensor, stage: Tensor, m: Tensor) -> Tensor:  # [B, 7, 2, 8], [B], [B] -> [B, 2, 8] per day
+def force(
+    town: Town, infected: Tensor, stage: Tensor, m: Tensor
+) -> Tensor:  # [B, 7, 2, 8], [B], [B] -> [B, 2, 8] per day
     """Chance rates of infection, by variant and group. The sick stay at home from stage 1 on; beds infect nobody."""
-    n = groups(infected.dtype, infected.device)[0]
-    every, home = contacts(infected.dtype, infected.device)
     by_age = torch.unflatten(infected, 3, (4, 2)).sum(4)  # [B, 7, 2, 4]
-    ages = n.view(4, 2).sum(1)
+    ages = town.people.view(4, 2).sum(1)
     up, ill = by_age[:, PRE_A - 1 : A].sum(1) / ages, by_age[:, Y - 1 : NEED].sum(1) / ages  # [B, 2, 4]
-    out = every[stage.long()]  # [B, 4, 4]
-    ill_out = torch.where((stage > 0.0).view(-1, 1, 1), home, out)
+    out = town.every[stage.long()]  # [B, 4, 4]
+    ill_out = torch.where((stage > 0.0).view(-1, 1, 1), town.home, out)
     met = torch.einsum("bij,bvj->bvi", out, up) + torch.einsum("bij,bvj->bvi", ill_out, ill)
     p = torch.tensor(TRANSMISSION, dtype=infected.dtype, device=infected.device).view(1, 2, 1)
     return (p * m.view(-1, 1, 1) * met).repeat_interleave(2, 2)
 
 
-def day(susceptible: Tensor, infected: Tensor, stage: Tensor, m: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+def day(
+    town: Town, susceptible: Tensor, infected: Tensor, stage: Tensor, m: Tensor, noise: Tensor
+) -> tuple[Tensor, ...]:
     """One day: S [B, 8], E to BED [B, 7, 2, 8], noise [B, 192] -> S, E to BED, newly recovered and dead [B, 8]."""
-    _, h, d, inside = groups(infected.dtype, infected.device)
-    rate = force(infected, stage, m)
+    h, d, inside = town.hospital, town.dies, town.dies_in_bed
+    rate = force(town, infected, stage, m)
     hit, which, leave, split = noise.split_with_sizes([8, 8, 112, 64], 1)
     caught = binomial(susceptible, -torch.expm1(-rate.sum(1)), hit)  # [B, 8]
     first = binomial(caught, rate[:, 0] / rate.sum(1).clamp(min=1e-12), which)

@@ -19,6 +19,8 @@ from rlcore.experiments.glucose_exact import largest_gap
 from rlcore.experiments.hacking_study import constant, glucose
 from rlcore.simulation import begin, rollout
 
+MEALS = meals.table(torch.float32, torch.device("cpu"))
+
 
 @pytest.fixture(scope="module")
 def patients() -> tuple[Patient, torch.Tensor]:
@@ -87,7 +89,7 @@ def test_meals_have_the_published_law() -> None:
     count = 20_000
     clock, none = torch.full((count,), 300.0), torch.full((count,), -1.0)
     noise = torch.randn(count, 3, generator=torch.Generator().manual_seed(1))
-    at, grams = meals.plan(clock, none, 0.0 * none, torch.tensor(280.0), noise)
+    at, grams = meals.plan(MEALS, clock, none, 0.0 * none, torch.tensor(280.0), noise)
     eaten = at > 0
     assert float(eaten.float().mean()) == pytest.approx(0.95, abs=0.006)
     assert float(at[eaten].mean()) == pytest.approx(420.0, abs=1.5)
@@ -95,14 +97,14 @@ def test_meals_have_the_published_law() -> None:
     assert at[eaten].max() <= 540.0
     assert float(grams[eaten].mean()) == pytest.approx(70.0, abs=0.4)
     assert float(grams[eaten].std()) == pytest.approx(10.5, rel=0.03)
-    kept = meals.plan(clock + 5.0, at, grams, torch.tensor(280.0), -noise)
+    kept = meals.plan(MEALS, clock + 5.0, at, grams, torch.tensor(280.0), -noise)
     assert torch.equal(kept[0], at)
     assert torch.equal(kept[1], grams)
 
 
 def test_portions_of_adult_001() -> None:
     env = make("rlcore/Glucose-v0")
-    shares = meals.table(torch.float32, torch.device("cpu"))[[0, 2, 4, 1], 6]
+    shares = MEALS[[0, 2, 4, 1], 6]
     torch.testing.assert_close(shares * env.carbohydrates[0], torch.tensor([69.4, 82.0, 97.7, 9.5]), atol=0.06, rtol=0)
 
 

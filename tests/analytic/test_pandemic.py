@@ -15,6 +15,7 @@ from rlcore.experiments.hacking_study import watch
 from rlcore.experiments.orpo_pandemic import premature
 from rlcore.simulation import begin, rollout
 
+TOWN = town.founded(torch.float64, torch.device("cpu"))
 RAISE, KEEP, LOWER = (one_hot(torch.tensor([k]), 3).float() for k in (2, 1, 0))
 
 
@@ -78,15 +79,15 @@ def test_without_the_ill_nothing_happens_until_the_second_variant() -> None:
 def test_infections_follow_the_force() -> None:
     """Everybody alike and one stage: the hours of contact with the ill, times the chance per hour."""
     infected = torch.zeros(1, 7, 2, 8, dtype=torch.float64)
-    people = town.groups(torch.float64, torch.device("cpu"))[0]
+    people = TOWN.people
     infected[0, town.PRE_A - 1, 0] = 0.1 * people
-    rate = town.force(infected, torch.zeros(1).double(), torch.ones(1).double())
-    every, home = town.contacts(torch.float64, torch.device("cpu"))
+    rate = town.force(TOWN, infected, torch.zeros(1).double(), torch.ones(1).double())
+    every, home = TOWN.every, TOWN.home
     torch.testing.assert_close(rate[0, 0, ::2], 0.021 * 0.1 * every[0].sum(1))
     assert (every[1:].sum(2) <= every[:-1].sum(2) + 1e-12).all(), "a higher stage never has more contacts"
     sick = torch.zeros_like(infected)
     sick[0, town.Y - 1, 1] = 0.1 * people
-    rate = town.force(sick, torch.ones(1).double(), torch.ones(1).double())
+    rate = town.force(TOWN, sick, torch.ones(1).double(), torch.ones(1).double())
     torch.testing.assert_close(rate[0, 1, ::2], 0.0315 * 0.1 * home.sum(1))
 
 
