@@ -108,8 +108,7 @@ class Pandemic(Environment):
     def initial_state(self, noise: Tensor) -> EnvState:  # [B, 7]
         people = self.town.people
         uniform = 0.5 * (1.0 + torch.erf(noise * math.sqrt(0.5)))
-        upto = (people / people.sum()).cumsum(0)[:-1]
-        who = (uniform[:, :EXPOSED].unsqueeze(2) > upto).sum(2)  # [B, 6]
+        who = (uniform[:, :EXPOSED].unsqueeze(2) > self.town.upto).sum(2)  # [B, 6]
         exposed = torch.nn.functional.one_hot(who, GROUPS).sum(1).to(noise)
         ill = noise.new_zeros(len(noise), 7, VARIANTS, GROUPS)
         ill[:, 0, 0] = exposed

@@ -36,19 +36,36 @@ S, E, PRE_A, PRE_Y, A, Y, NEED, BED = range(8)  # compartments: S first, then th
 
 
 class Town(NamedTuple):
-    """What is known of the town: people, h, d, d' of each group, and contacts by stage and at home."""
+    """What is known of the town."""
 
-    people: Tensor  # [8]
-    hospital: Tensor  # [8]
-    dies: Tensor  # [8]
-    dies_in_bed: Tensor  # [8]
-    every: Tensor  # [5, 4, 4] h/day
+    people: Tensor  # [8] by group
+    ages: Tensor  # [4] people by age
+    upto: Tensor  # [7] share of the people in each group and those before it
+    leave: Tensor  # [7, 8] daily probability of leaving E to BED
+    worse: Tensor  # [4, 8] share for whom leaving E, Y, NEED, BED is for the worse; without symptoms, from E
+    every: Tensor  # [5, 4, 4] h/day by stage, as `contacts`
     home: Tensor  # [4, 4] h/day
 
 
 def founded(dtype: torch.dtype, device: torch.device) -> Town:
     """The town."""
-    return Town(*groups(dtype, device), *contacts(dtype, device))
+    people, h, d, inside = groups(dtype, device)
+    worsens, recovers = 0.1695 * h, 0.25 * (1.0 - h)
+    dies, lives = 0.3 * d, 0.0214 * (1.0 - d)
+    dies_in_bed, lives_in_bed = inside / 8.1, (1.0 - inside) / 10.7
+    flat = torch.ones_like(h)
+    after_illness, after_need, after_bed = worsens + recovers, dies + lives, dies_in_bed + lives_in_bed
+    leave = [flat / 2.9, flat / 2.3, flat / 2.3, flat / 4.27, after_illness, after_need, after_bed]
+    worse = [0.57 * flat, worsens / after_illness, dies / after_need, dies_in_bed / after_bed]
+    return Town(
+        people=people,
+        ages=people.view(4, 2).sum(1),
+        upto=(people / people.sum()).cumsum(0)[:-1],
+        leave=torch.stack(leave),
+        worse=torch.stack(worse),
+        every=contacts(dtype, device)[0],
+        home=contacts(dtype, device)[1],
+    )
 
 
 def groups(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -106,8 +123,7 @@ def force(
 ) -> Tensor:  # [B, 7, 2, 8], [B], [B] -> [B, 2, 8] per day
     """Chance rates of infection, by variant and group. The sick stay at home from stage 1 on; beds infect nobody."""
     by_age = torch.unflatten(infected, 3, (4, 2)).sum(4)  # [B, 7, 2, 4]
-    ages = town.people.view(4, 2).sum(1)
-    up, ill = by_age[:, PRE_A - 1 : A].sum(1) / ages, by_age[:, Y - 1 : NEED].sum(1) / ages  # [B, 2, 4]
+    up, ill = by_age[:, PRE_A - 1 : A].sum(1) / town.ages, by_age[:, Y - 1 : NEED].sum(1) / town.ages  # [B, 2, 4]
     out = town.every[stage.long()]  # [B, 4, 4]
     ill_out = torch.where((stage > 0.0).view(-1, 1, 1), town.home, out)
     met = torch.einsum("bij,bvj->bvi", out, up) + torch.einsum("bij,bvj->bvi", ill_out, ill)
@@ -119,28 +135,13 @@ def day(
     town: Town, susceptible: Tensor, infected: Tensor, stage: Tensor, m: Tensor, noise: Tensor
 ) -> tuple[Tensor, ...]:
     """One day: S [B, 8], E to BED [B, 7, 2, 8], noise [B, 192] -> S, E to BED, newly recovered and dead [B, 8]."""
-    h, d, inside = town.hospital, town.dies, town.dies_in_bed
     rate = force(town, infected, stage, m)
     hit, which, leave, split = noise.split_with_sizes([8, 8, 112, 64], 1)
     caught = binomial(susceptible, -torch.expm1(-rate.sum(1)), hit)  # [B, 8]
     first = binomial(caught, rate[:, 0] / rate.sum(1).clamp(min=1e-12), which)
-    worsens, recovers = 0.1695 * h, 0.25 * (1.0 - h)
-    dies, lives = 0.3 * d, 0.0214 * (1.0 - d)
-    dies_in_bed, lives_in_bed = inside / 8.1, (1.0 - inside) / 10.7
-    flat = torch.ones_like(h)
-    total = [
-        flat / 2.9,
-        flat / 2.3,
-        flat / 2.3,
-        flat / 4.27,
-        worsens + recovers,
-        dies + lives,
-        dies_in_bed + lives_in_bed,
-    ]
-    gone = binomial(infected, torch.stack(total).unsqueeze(1), leave.view(-1, 7, 2, 8))
-    part = torch.stack([0.57 * flat, worsens / total[4], dies / total[5], dies_in_bed / total[6]])
+    gone = binomial(infected, town.leave.unsqueeze(1), leave.view(-1, 7, 2, 8))
     leaving = gone[:, [E - 1, Y - 1, NEED - 1, BED - 1]]
-    worse = binomial(leaving, part.unsqueeze(1), split.view(-1, 4, 2, 8))
+    worse = binomial(leaving, town.worse.unsqueeze(1), split.view(-1, 4, 2, 8))
     better = leaving - worse
     comes = [
         torch.stack([first, caught - first], 1),

@@ -21,14 +21,14 @@ from rlcore.simulation import UniformPolicy, begin, rollout_with_reset
 OURS, SCIPY, PEER = "rlcore Glucose", "SciPy dopri5, one patient", "simglucose, one patient"
 
 
-def batch(copies: int, steps: int, compiled: bool = True) -> Callable[[], int]:
+def batch(copies: int, steps: int) -> Callable[[], int]:
     """A workload: `steps` control steps of all copies, with resets, every row kept."""
-    env = make("rlcore/Glucose-v0", compiled=compiled)
+    env = make("rlcore/Glucose-v0")
     policy, state = UniformPolicy(0.0, 0.1, 1), begin(env, copies, seed=0)
 
     def work() -> int:
         nonlocal state
-        _, state = rollout_with_reset(env, policy, state, steps)
+        _, state = rollout_with_reset(env, policy, state, steps, mode="compiled")
         return copies * steps
 
     return work

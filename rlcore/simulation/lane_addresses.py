@@ -30,10 +30,11 @@ class Value(NamedTuple):
 class Address(NamedTuple):
     """An argument, an array of the block, or values one after the other, or a view: where each element stands.
 
-    In an argument that is where it stands in memory; otherwise in the order of [B, n], or of values of B paths each.
+    In an argument, and in an array that is the same for all, that is where it stands in memory; otherwise in the order
+    of [B, n], or of values of B paths each.
     """
 
-    place: int | Slot | tuple[Value, ...]
+    place: int | str | Slot | tuple[Value, ...]
     at: Tensor
 
 
@@ -45,12 +46,13 @@ class Line(NamedTuple):
     by_column: int
 
 
-def memory(place: int, line: Line, dtype: torch.dtype) -> str:
-    """An element of what is given, of path at(i) and column c."""
+def memory(place: int | str, line: Line, dtype: torch.dtype) -> str:
+    """An element of what is given, or the same for all, of path at(i) and column c."""
     index = [str(line.first)]
     index += [f"{line.by_row} * at(i)"] if line.by_row else []
     index += [f"{line.by_column} * c"] if line.by_column else []
-    return f"static_cast<const {C_TYPES[dtype]} *>(given[{place}])[{' + '.join(index)}]"
+    array = place if isinstance(place, str) else f"static_cast<const {C_TYPES[dtype]} *>(given[{place}])"
+    return f"{array}[{' + '.join(index)}]"
 
 
 def evenly(at: Tensor, name: str) -> Line:

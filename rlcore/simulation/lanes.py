@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from rlcore.simulation.lane_addresses import Address, Slot, Value, elements, evenly, grid, in_order, memory
+from rlcore.simulation.lane_addresses import Address, Slot, Value, elements, evenly, in_order, memory
 from rlcore.simulation.lane_operations import C_TYPES, ONE_BY_ONE, NotByLanesError, expression, name_of, over_lanes
+from rlcore.simulation.lane_tables import looked_up, shared, shared_element
 from rlcore.simulation.lifted import ancestors, arguments
 
 _VIEWS = """
@@ -99,7 +100,7 @@ class Body:
             raise NotByLanesError(f"{name} gives {type(value).__name__}")
         elif name == "index":
             self.go_on(apart=True)
-            self.values[node] = self.looked_up(node)
+            self.values[node] = looked_up(self, node)
         elif name in ("mm", "addmm", "bmm", "baddbmm"):
             self.layer(node)
         elif name == "sum" and self.columns(source) and node.args[1:2] in (([-1],), ([source.meta["val"].ndim - 1],)):
@@ -109,6 +110,12 @@ class Body:
             self.go_on(apart=name in ONE_BY_ONE)
             text = expression(node, lambda arg: self.use(self.read(arg)))
             self.values[node] = self.variable(f"v{len(self.values)}", text, value.dtype, uniform=uniform)
+        elif shared(self, node):
+            each = f"for (int c = 0; c < {value.numel()}; c++)"
+            text = expression(node, lambda arg: shared_element(self, arg, value.shape))
+            array = f"u{len(self.uniform)}"
+            self.uniform.append(f"{C_TYPES[value.dtype]} {array}[{value.numel()}]; {each} {array}[c] = {text};")
+            self.addresses[node] = Address(array, elements(value, in_order=True))
         elif self.columns(node):
             slot = self.array(self.columns(node)[0], value.dtype)
             text = expression(node, lambda arg: self.element(arg, value.shape))
@@ -163,7 +170,7 @@ class Body:
         if at.numel() not in (1, self.rows):
             raise NotByLanesError(f"{node.name} is read as {list(at.shape)}")
         line = evenly(at.reshape(-1, 1), node.name)
-        if isinstance(place, int):
+        if isinstance(place, (int, str)):
             return self.loaded(memory(place, line, dtype), dtype, uniform=line.by_row == 0)
         if at.numel() != self.rows:
             raise NotByLanesError(f"{node.name} of one path is read by others")
@@ -228,12 +235,12 @@ class Body:
             return self.values[node].text
         if node in self.values:
             at = torch.arange(self.rows).view(node.meta["val"].shape)
-            place: int | Slot | tuple[Value, ...] = (self.values[node],)
+            place: int | str | Slot | tuple[Value, ...] = (self.values[node],)
         else:
             place, at = self.address(node)
         each = at.broadcast_to(shape).reshape(self.rows, -1)
         line = evenly(each, node.name)
-        if isinstance(place, int):
+        if isinstance(place, (int, str)):
             return memory(place, line, node.meta["val"].dtype)
         first, _ = (self.column(place, int(at), line.by_row, node.name) for at in each[0, [0, -1]])
         slot, step = (place, 1) if isinstance(place, Slot) else (self.gather(place), self.rows)
@@ -254,27 +261,6 @@ class Body:
         call = f"layer({', '.join([source.name, target.name, *taken])});"
         self.block([f"for (int c = 0; c < {source.width}; c++)", *over_lanes(copied), call])
         self.addresses[node] = in_order(target, value.shape)
-
-    def looked_up(self, node: fx.Node) -> Value:
-        """`table[i, j]` of a table that is given, with numbers of each path; beyond its ends there is no number."""
-        table, index = cast(tuple[fx.Node, Sequence[fx.Node]], node.args)
-        (place, at), dtype, name = self.address(table), node.meta["val"].dtype, f"v{len(self.values)}"
-        if not isinstance(place, int) or at.numel() == 0 or node.meta["val"].numel() != self.rows:
-            raise NotByLanesError(f"{node.name} is no element of a given table for each path")
-        first, steps = grid(at, node.name)
-        offset, inside = [str(first)], []
-        for k, (part, size, step) in enumerate(zip(index, at.shape, steps, strict=True)):
-            text = f"place_in({self.use(self.read(part))}, {size})"
-            number = self.variable(f"{name}_{k}", text, torch.int64, uniform=False).text
-            offset.append(f"{step} * maximum_({number}, int64_t(0))")
-            inside.append(f"{number} >= 0")
-        kind = C_TYPES[dtype]
-        read = f"static_cast<const {kind} *>(given[{place}])[{' + '.join(offset)}]"
-        found = self.variable(f"{name}_at", read, dtype, uniform=False)
-        if not dtype.is_floating_point:
-            return found
-        beyond = f"({' && '.join(inside)} ? {kind}(0) : no_number<{kind}>())"  # added: gcc would read only inside
-        return self.variable(name, f"{found.text} + {beyond}", dtype, uniform=False)
 
     def matrix(self, node: fx.Node, shape: Sequence[int]) -> str:
         """Where a matrix begins, and how far apart its rows and columns are."""

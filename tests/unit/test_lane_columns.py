@@ -89,6 +89,15 @@ class Constants(Wide):
         return (row * x[:, 4:8]).sum(1), some.sum(1) + parts[1].amax(1) + x[:, 20:22].repeat(1, 3).sum(1)
 
 
+class Same(Wide):
+    """What is computed of the environment's own tensors: the same for all paths."""
+
+    def found(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        weights = (2.0 * self.line).clamp(-0.5, 0.5)  # [7]
+        plane = self.plane.exp() - self.plane  # [3, 5, 2]
+        return (weights * x[:, 3:10]).sum(1), (plane.unsqueeze(0) * x[:, 10:25].view(-1, 3, 5, 1)).sum((1, 2, 3))
+
+
 class Last(Wide):
     """Paths in the last dimension, as code is that wants its rows together in memory."""
 
@@ -107,7 +116,7 @@ POLICY = GaussianFeedback(lambda obs: 0.2 * obs[:, :1] - 0.1, 0.8, 1)
 
 
 @pytest.mark.parametrize("paths", [1, 6, 70])
-@pytest.mark.parametrize("kind", [Wide, Tables, Choices, Constants, Last])
+@pytest.mark.parametrize("kind", [Wide, Tables, Choices, Constants, Same, Last])
 def test_the_numbers_are_those_of_eager(kind: type[Wide], paths: int) -> None:
     env = kind()
     start = begin(env, paths, seed=2)
