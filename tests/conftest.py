@@ -2,6 +2,7 @@
 
 import socket
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
@@ -17,3 +18,15 @@ def refuse(self: socket.socket, address: object) -> None:
 
 
 socket.socket.connect = refuse  # type: ignore[method-assign, assignment]
+
+
+@pytest.fixture
+def only_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled rollouts are loops in C++, each traced in the test that asks for it; graphs of inductor are refused."""
+    from rlcore.simulation import compiled, native  # seconds, which the other tests do without
+
+    def left(*chunk: object) -> None:
+        raise AssertionError("it was left to inductor")
+
+    monkeypatch.setattr(native, "LOOPS", {})
+    monkeypatch.setattr(compiled, "Chunks", left)

@@ -12,22 +12,12 @@ from rlcore.simulation import (
     EnvState,
     GaussianFeedback,
     begin,
-    compiled,
-    native,
     rollout_with_reset,
 )
 
 DOUBLE = torch.float64
 WIDE = 40
-
-
-@pytest.fixture(autouse=True)
-def loops_of_this_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*chunk: object) -> None:
-        raise AssertionError("it was left to inductor")
-
-    monkeypatch.setattr(native, "LOOPS", {})
-    monkeypatch.setattr(compiled, "Chunks", refuse)
+pytestmark = pytest.mark.usefixtures("only_loops")
 
 
 class Wide(Environment):

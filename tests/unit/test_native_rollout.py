@@ -18,7 +18,6 @@ from rlcore.simulation import (
     RolloutState,
     UniformPolicy,
     begin,
-    compiled,
     native,
     rollout,
     rollout_with_reset,
@@ -27,15 +26,7 @@ from rlcore.simulation.graphs import RecompileWarning
 from rlcore.simulation.stepping import absorbing
 
 DOUBLE = torch.float64
-
-
-@pytest.fixture(autouse=True)
-def loops_of_this_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*chunk: object) -> None:
-        raise AssertionError("it was left to inductor")
-
-    monkeypatch.setattr(native, "LOOPS", {})
-    monkeypatch.setattr(compiled, "Chunks", refuse)
+pytestmark = pytest.mark.usefixtures("only_loops")
 
 
 class Spiral(Environment):
