@@ -33,8 +33,9 @@ def given_constants(graph: fx.GraphModule, rows: int, mode: FakeTensorMode) -> d
         argument.meta["val"] = mode.from_tensor(value, static_shapes=True)
         found[argument.name] = value
         node.replace_all_uses_with(argument, lambda user: user not in known)
-    for node in [node for node in reversed(known) if not node.users]:
-        graph.graph.erase_node(node)
+    for node in reversed(known):  # users before what they use, so that a whole chain goes
+        if not node.users:
+            graph.graph.erase_node(node)
     graph.recompile()
     return found
 
@@ -46,5 +47,7 @@ def is_constant(node: fx.Node, known: Container[fx.Node], rows: int) -> bool:
         return False
     if not isinstance(target, torch._ops.OpOverload) or target._schema.is_mutable:
         return False
+    if torch.Tag.nondeterministic_seeded in target.tags:
+        return False  # what draws is refused, not drawn once
     sources = node.all_input_nodes
     return all(source in known for source in sources) if sources else target in (_FULL, _IOTA)

@@ -16,7 +16,7 @@ from torch import Tensor, fx
 from rlcore.simulation.column_lookups import Columns, boxed, filled, looked_up
 from rlcore.simulation.columns import LARGEST, WIDEST, ByColumns, elements
 
-aten, prims = torch.ops.aten, torch.ops.prims
+aten = torch.ops.aten
 _VIEWS = (aten.view.default, aten.reshape.default, aten._unsafe_view.default)
 _ONE_DIM = (
     aten.select.int,
@@ -24,6 +24,7 @@ _ONE_DIM = (
     aten.unbind.int,
     aten.squeeze.dim,
     aten.argmax.default,
+    aten.argmin.default,
     aten.cumsum.default,
 )
 _DIMS = (aten.sum.dim_IntList, aten.mean.dim, aten.amax.default, aten.amin.default, aten.any.dim, aten.squeeze.dims)
@@ -44,11 +45,12 @@ class LaneColumns(ByColumns):
 
     def __init__(self, module: fx.GraphModule, rows: int, constants: Mapping[str, list[Any]]) -> None:
         super().__init__(module, rows)
-        self.constants, self.known, self.given = constants, dict[int, list[Any]](), set[int]()
+        self.constants, self.known = constants, dict[int, list[Any]]()
+        self.given: dict[int, Any] = {}  # they themselves, so that no other takes the identity of one that is gone
 
     def placeholder(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         value = super().placeholder(target, args, kwargs)
-        self.given.add(id(value))
+        self.given[id(value)] = value
         if target in self.constants:
             self.known[id(value)] = self.constants[target]
         return value
@@ -121,11 +123,8 @@ class LaneColumns(ByColumns):
                 return None
             return Turned(found) if before else found
         turned = isinstance(source, Turned)
-        x, numbers, axis = (
-            source.x if turned else self.split(source),
-            self.known.get(id(indices[-1])),
-            before - (not turned),
-        )
+        x, axis = (source.x, before) if turned else (self.split(source), before - 1)
+        numbers = self.known.get(id(indices[-1]))
         if x is None or numbers is None or before + 1 < len(indices) or not 0 <= axis < x.ndim:
             return None
         found = np.take(x, numbers, axis=axis)

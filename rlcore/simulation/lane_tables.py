@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rlcore.simulation.lanes import Body
 
 LARGEST = 1 << 10
-"""Numbers of an array that is the same for all, at most."""
+"""Columns of an array of the block, or numbers that are the same for all, at most: with more they leave the cache."""
 
 
 def looked_up(body: Body, node: fx.Node) -> Value:

@@ -16,15 +16,13 @@ from torch import Tensor, fx
 
 from rlcore.simulation.lane_addresses import Address, Slot, Value, elements, evenly, in_order, memory
 from rlcore.simulation.lane_operations import C_TYPES, ONE_BY_ONE, NotByLanesError, expression, name_of, over_lanes
-from rlcore.simulation.lane_tables import looked_up, shared, shared_element
+from rlcore.simulation.lane_tables import LARGEST, looked_up, shared, shared_element
 from rlcore.simulation.lifted import ancestors, arguments
 
 _VIEWS = """
     select slice unsqueeze squeeze expand view reshape permute t transpose diagonal as_strided alias detach clone
     lift_fresh_copy _unsafe_view
 """
-LARGEST = 1 << 10
-"""Columns of an array of the block at most: with more it leaves the cache."""
 
 
 class Lanes:

@@ -143,3 +143,18 @@ def test_what_is_not_a_number_is_the_largest_as_in_torch() -> None:
     plain, _ = rollout_with_reset(env, POLICY, start, 1)
     found, _ = rollout_with_reset(env, POLICY, start, 1, mode="compiled")
     torch.testing.assert_close(found.next_obs, plain.next_obs, equal_nan=True, rtol=1e-13, atol=1e-13)
+
+
+class Draws(Wide):
+    """What is drawn depends on constants alone: it must not be drawn once and kept."""
+
+    def found(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        drawn = torch.multinomial(torch.tensor([0.1, 0.2, 0.3], dtype=x.dtype), 2)
+        return x[:, 3], x[:, 4] * drawn.sum()
+
+
+def test_numbers_drawn_of_constants_are_no_constants(caplog: pytest.LogCaptureFixture) -> None:
+    env = Draws()
+    with caplog.at_level("INFO", "rlcore.simulation"), pytest.raises(AssertionError, match="left to inductor"):
+        rollout_with_reset(env, POLICY, begin(env, 70, seed=2), 1, mode="compiled")
+    assert "draws random numbers of its own" in caplog.text
