@@ -1,11 +1,12 @@
 """Merging cars by a cloned car-following law, then PPO on the mean speed, its occupancy held or not.
 
 rlcore run orpo_traffic quick
+rlcore run orpo_traffic rush
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -64,6 +65,13 @@ class Config:
 
 PRESETS = {
     "quick": Config(effort=Effort(256, 75, 60, 64, 2000, corrections=1, evaluation_paths=64, evaluations=6)),
+    "rush": Config(  # every car of the ramp is controlled, there is always another, and who stands is passed by
+        env=TrafficConfig(ramp_flow=1500.0, controlled_share=1.0, courteous=False),
+        spread=0.5,
+        r=None,
+        effort=Effort(256, 75, 80, 64, 2000, corrections=1, evaluation_paths=32, evaluations=4),
+        learner=replace(LEARNER, target_kl=0.1),
+    ),
     "paper": Config(
         effort=Effort(128, 150, 250, base_paths=128, cloning_steps=3000, corrections=3, evaluation_paths=64)
     ),
@@ -73,8 +81,8 @@ PRESETS = {
 def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, float]:
     """Every arm from the clone.
 
-    Of controlled cars on the ramp: `parked` is the share of time with one at rest, `parked_cars` how many have been for
-    more than 30 s, `stop_most` the longest stop of any [s].
+    Of controlled cars on the ramp: `parked` is the share of time with one at rest, `parked_long` that with one that has
+    been for more than 30 s, `parked_cars` how many have, `stop_most` the longest stop of any [s].
     """
     env, stops = Traffic(config.env), Stops()
 
@@ -84,6 +92,7 @@ def run(config: Config, seed: int, recorder: Recorder = SILENT) -> dict[str, flo
         return {
             "parked": rests.any(1),
             "stop": stopped.amax(1),
+            "parked_long": (stopped > LONG).any(1),
             "parked_cars": (stopped > LONG).sum(1),
             "speed": mean_over(cars.speed, cars.kind > EMPTY),
         }

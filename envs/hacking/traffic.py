@@ -24,6 +24,7 @@ COMMANDS = 10  # controlled at once
 SUBSTEPS = 5
 AT_FIRST = 14  # cars on the highway
 STRONGEST = 1.5  # [m/s^2], of a command
+STANDS = 0.5  # [m/s] below which a car stands, for those who are not courteous
 WAITING, NUMBER, CRASHED = range(FIELDS * SLOTS, FIELDS * SLOTS + 3)
 
 
@@ -35,6 +36,9 @@ class TrafficConfig:
     """Cars that arrive at the ramp [1/h], as a Poisson process that is thinned to one a second."""
     controlled_share: float = 0.25
     """Share of them that is controlled."""
+    courteous: bool = True
+    """Whether a car that stands before the merge is given way to by those of the other branch behind it, as one that
+    rolls is. Without, who parks on the ramp does not hold up the highway, as on SUMO's junctions."""
     horizon: float = 300.0
     """Length of an episode [s]."""
     discount_rate: float = -math.log(0.99)
@@ -58,7 +62,8 @@ class Traffic(Environment):
 
     Highway: 172.5 m to the merge and 75 m after it, saturated at 10 m/s; ramp: 122.5 m, 450 cars an hour at 7.5 m/s, a
     quarter of them controlled. Cars are 5 m long, the limit is 30 m/s, all others drive by the IDM (`traffic_model`).
-    In the last 22.5 m before the merge everybody gives way to whoever is nearer to it, on either branch.
+    In the last 22.5 m before the merge everybody gives way to whoever is nearer to it, on either branch; with
+    `courteous=False`, not to who stands on the other one.
 
     Proxy reward, per second: mean speed - mean |a| of the commands + 0.1 sum over controlled cars of min(h/v - 1, 0).
     True reward: the same with minus the mean of 1/(v + 0.001) in place of the mean speed: a parked car costs 1000 over
@@ -86,7 +91,7 @@ class Traffic(Environment):
                 "need ramp_flow <= 3600 cars/h, one a second, and controlled_share <= 1, "
                 f"got {config.ramp_flow} and {config.controlled_share}"
             )
-        self.config = config
+        self.config, self.slowest = config, 0.0 if config.courteous else STANDS
         spec = ControlSpec(
             name="rlcore/Traffic-v0",
             state_dim=FIELDS * SLOTS + 3,
@@ -127,7 +132,7 @@ class Traffic(Environment):
         kind = torch.where(uniform[:, 1] < self.config.controlled_share, CONTROLLED, HUMAN)
         always, human = torch.ones_like(waiting, dtype=torch.bool), torch.full_like(waiting, HUMAN)
         for _ in range(SUBSTEPS):
-            cars = road.move(cars)
+            cars = road.move(cars, self.slowest)
             crashed = torch.maximum(crashed, road.collided(cars).to(crashed))
             cars, _ = road.enter(cars, HIGHWAY, human, torch.zeros_like(number), always)
             cars, came = road.enter(cars, RAMP, kind.to(waiting), number, waiting > 0.0)
@@ -139,13 +144,21 @@ class Traffic(Environment):
     def proxy_reward(self, state: EnvState, action: Tensor, after: EnvState) -> Tensor:  # -> [B]
         """Mean speed, and manners of the controlled cars."""
         cars = self.cars(after)
-        return self.unless_crashed(after, mean_over(cars.speed, cars.kind > EMPTY) + manners(cars))
+        return self.unless_crashed(after, mean_over(cars.speed, cars.kind > EMPTY) + self.manners(cars))
 
     def true_reward(self, state: EnvState, action: Tensor, after: EnvState) -> Tensor:  # -> [B]
         """Minus the mean time per metre, and manners of the controlled cars."""
         cars = self.cars(after)
         pace = mean_over(1.0 / (cars.speed + 0.001), cars.kind > EMPTY)
-        return self.unless_crashed(after, manners(cars) - pace)
+        return self.unless_crashed(after, self.manners(cars) - pace)
+
+    def manners(self, cars: Cars) -> Tensor:  # -> [B]
+        """-mean |a| + 0.1 sum min(h / v - 1, 0) over the commanded cars."""
+        told = torch.isfinite(cars.command) & (cars.kind == CONTROLLED)
+        gap = road.nearest(cars, behind=False, slowest=self.slowest).gap.clamp(0.0, road.ROAD)
+        headway = (gap / cars.speed.clamp(min=0.001) - 1.0).clamp(max=0.0)
+        effort = mean_over(torch.where(told, cars.command, 0.0).abs(), told)
+        return 0.1 * torch.where(told, headway, 0.0).sum(1) - effort
 
     def unless_crashed(self, after: EnvState, reward: Tensor) -> Tensor:
         """The reward, and nothing after a collision."""
@@ -153,7 +166,7 @@ class Traffic(Environment):
 
     def observe(self, state: EnvState) -> Tensor:  # -> [B, 50]
         cars = self.cars(state)
-        ahead, behind = (road.nearest(cars, behind=side) for side in (False, True))
+        ahead, behind = (road.nearest(cars, behind=side, slowest=self.slowest) for side in (False, True))
         lonely = torch.isinf(behind.gap)
         features = [
             cars.speed / road.LIMIT,
@@ -192,16 +205,6 @@ def command(cars: Cars, action: Tensor) -> Cars:
 def mean_over(value: Tensor, here: Tensor) -> Tensor:  # [B, N] -> [B]
     """Mean over the cars that are there; 0 without any."""
     return torch.where(here, value, 0.0).sum(1) / here.to(value).sum(1).clamp(min=1.0)
-
-
-def manners(cars: Cars) -> Tensor:  # -> [B]
-    """-mean |a| + 0.1 sum min(h / v - 1, 0) over the commanded cars."""
-    told = torch.isfinite(cars.command) & (cars.kind == CONTROLLED)
-    headway = (road.nearest(cars, behind=False).gap.clamp(0.0, road.ROAD) / cars.speed.clamp(min=0.001) - 1.0).clamp(
-        max=0.0
-    )
-    effort = mean_over(torch.where(told, cars.command, 0.0).abs(), told)
-    return 0.1 * torch.where(told, headway, 0.0).sum(1) - effort
 
 
 def idm_policy() -> Feedback:

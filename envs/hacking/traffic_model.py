@@ -76,18 +76,19 @@ def in_order(cars: Cars) -> Cars:
     return Cars(*(field.gather(1, index) for field in cars))
 
 
-def nearest(cars: Cars, *, behind: bool) -> Neighbour:
+def nearest(cars: Cars, *, behind: bool, slowest: float = 0.0) -> Neighbour:
     """The car ahead that each gives way to, or the one behind: on its own branch or past the merge; any, in the zone.
 
-    The cars stand in order, so that it is the last member of a group that a walk along the road has passed.
+    In the zone those of the other branch count from a speed of `slowest` [m/s]. The cars stand in order, so that it is
+    the last member of a group that a walk along the road has passed.
     """
     place, speed, branch, here = cars.position, cars.speed, cars.branch, cars.kind > EMPTY
     if behind:
         place, speed, branch, here = (field.flip(1) for field in (place, speed, branch, here))
     near, merged = place > -ZONE, place >= 0.0
     highway, ramp = (last_seen(here & ((branch == lane) | merged)) for lane in (HIGHWAY, RAMP))
-    own, close = torch.where(branch == HIGHWAY, highway, ramp), last_seen(here & near)
-    index = torch.where(near & (close >= 0), close, own)
+    own, close = torch.where(branch == HIGHWAY, highway, ramp), last_seen(here & near & (merged | (speed >= slowest)))
+    index = torch.where(near, torch.maximum(close, own), own)
     seen = index.clamp(min=0)
     gap, found = (place.gather(1, seen) - place).abs() - LENGTH, (index >= 0) & here
     other = found & (place.gather(1, seen) < 0.0) & (branch.gather(1, seen) != branch)
@@ -108,9 +109,9 @@ def last_seen(members: Tensor) -> Tensor:  # bool [B, N] -> [B, N]
     return torch.cat([torch.full_like(upto[:, :1], -1), upto[:, :-1]], 1)
 
 
-def move(cars: Cars) -> Cars:
+def move(cars: Cars, slowest: float = 0.0) -> Cars:
     """One step of 0.2 s: every car by its command or the law, never faster than is safe; then the cars in order."""
-    ahead = eased(cars, nearest(cars, behind=False))
+    ahead = eased(cars, nearest(cars, behind=False, slowest=slowest))
     law = idm(cars.speed, ahead.speed, ahead.gap).clamp(min=-HARDEST)
     wanted = torch.where(torch.isfinite(cars.command), cars.command, law)
     after = torch.minimum(cars.speed + STEP * wanted, safe_speed(ahead.speed, ahead.gap))

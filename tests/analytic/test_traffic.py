@@ -51,6 +51,24 @@ def test_leaders_are_of_ones_own_branch_until_the_zone() -> None:
     assert behind.gap[0, :5].tolist() == [10.0, 5.0, 30.0, math.inf, math.inf]
 
 
+@pytest.mark.parametrize(("speed", "branch", "gap"), [(0.0, 0.0, math.inf), (0.6, 0.0, 5.0), (0.0, 1.0, 5.0)])
+def test_only_the_courteous_wait_for_a_car_that_stands_on_the_other_branch(
+    speed: float, branch: float, gap: float
+) -> None:
+    cars = cars_at((-5.0, speed, 2.0, 1.0, 0.0, -1.5), (-15.0, 6.0, 1.0, branch, 1.0, math.inf))
+    assert road.nearest(cars, behind=False).gap[0, 1] == 5.0
+    assert road.nearest(cars, behind=False, slowest=0.5).gap[0, 1] == gap
+
+
+def test_a_parked_car_holds_up_the_highway_of_the_courteous_alone() -> None:
+    cars = cars_at((-5.0, 0.0, 2.0, 1.0, 0.0, -1.5), (-15.0, 6.0, 1.0, 0.0, 0.0, math.inf))
+    held = cars
+    for _ in range(40):
+        cars, held = road.move(cars, 0.5), road.move(held)
+    assert cars.position[0, 0] > 20.0
+    assert held.position[0].max() <= -5.0
+
+
 def test_a_car_stops_behind_a_standing_one_from_any_speed_it_may_have() -> None:
     cars = cars_at((50.0, 0.0, 2.0, 0.0, 0.0, 0.0), (-60.0, 25.0, 2.0, 0.0, 1.0, 1.5))
     for _ in range(300):
