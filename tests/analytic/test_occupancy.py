@@ -23,6 +23,7 @@ from rlcore.functional.occupancy import (
     penalty,
     policy_of,
     regularised_occupancy,
+    reweighting,
     spread,
     two_states,
 )
@@ -214,3 +215,37 @@ def test_correlations_and_labels_at_the_door() -> None:
         FiniteProblem(torch.ones(1, 1, 1, dtype=DOUBLE), torch.ones(1, dtype=DOUBLE), 1.0)
     with pytest.raises(DataError, match="sum to 1"):
         FiniteProblem(torch.ones(1, 1, 1, dtype=DOUBLE), torch.full((1,), 0.5, dtype=DOUBLE), 0.9)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.61, 0.9])
+def test_the_best_reweighting_satisfies_the_conditions_of_a_maximum(share: float) -> None:
+    generator = torch.Generator().manual_seed(4)
+    weight = torch.softmax(torch.randn(400, dtype=DOUBLE, generator=generator), 0)
+    proxy = torch.randn(400, dtype=DOUBLE, generator=generator) ** 3
+    strength = share * float(spread(proxy, weight)[1])
+    found = reweighting(proxy, weight, strength)
+    root = (weight * (found - 1.0).square()).sum().sqrt()
+    slope = proxy - strength * (found - 1.0) / root  # of the objective, concave in L
+    level = slope[found > 0.0]
+    assert float((weight * found).sum()) == pytest.approx(1.0, abs=1e-12)
+    torch.testing.assert_close(level, level[:1].expand_as(level), rtol=0, atol=1e-8)
+    assert float(slope[found == 0.0].max()) <= float(level[0]) + 1e-8
+
+
+def test_no_policy_is_worth_more_than_the_best_reweighting_and_at_its_ends_it_is_known() -> None:
+    for seed in range(20):
+        problem, policy, other = drawn(seed)
+        mu, base = problem.occupancy(policy), problem.occupancy(other)
+        proxy = torch.randn(base.shape, dtype=DOUBLE, generator=torch.Generator().manual_seed(seed))
+        for strength in (0.1, 0.4):
+            best = reweighting(proxy.flatten(), base.flatten(), strength).view_as(base) * base
+            ours, bound = (
+                (x * proxy).sum() - strength * chi_squared(x, base).clamp(min=0.0).sqrt() for x in (mu, best)
+            )
+            assert ours <= bound + 1e-9
+    flat, weight = proxy.flatten(), base.flatten()
+    assert (reweighting(flat, weight, 100.0) == 1.0).all()
+    top = reweighting(flat, weight, 0.0)
+    assert top.argmax() == flat.argmax()
+    assert float((weight * top * flat).sum()) == pytest.approx(float(flat.max()))
+    assert (reweighting(torch.ones(4), torch.full((4,), 0.25), 0.0) == 1.0).all(), "nothing to gain"

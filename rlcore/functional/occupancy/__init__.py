@@ -16,6 +16,7 @@ from rlcore.functional.occupancy.bounds import (
 from rlcore.functional.occupancy.certificate import Regulariser
 from rlcore.functional.occupancy.penalties import OccupancyPenalty, maxmin_reward, penalty
 from rlcore.functional.occupancy.program import regularised_occupancy
+from rlcore.functional.occupancy.reweighting import reweighting
 from rlcore.functional.occupancy.tabular import FiniteProblem, policy_of, two_states
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "penalty",
     "policy_of",
     "regularised_occupancy",
+    "reweighting",
     "spread",
     "two_states",
 ]
