@@ -17,8 +17,19 @@ from rlcore.training.recorder import SILENT, Recorder
 
 DAY, DAYS = 1440.0, 20  # [min], of a published episode
 CONSTANTS = (0.0, 0.030, 0.034)
-# slowly: the patient answers to a policy days later, twenty batches
-LEARNER = PpoConfig(trace_time=250.0, minibatch=2048, epochs=8, rate=3e-4, clip=0.1, target_kl=0.02, compiled=True)
+# slowly, and ever more so: the patient answers to a policy days later, twenty batches
+LEARNER = PpoConfig(
+    trace_time=250.0,
+    minibatch=2048,
+    epochs=8,
+    rate=3e-4,
+    rate_final=2e-5,
+    anneal_steps=400 * 128 * 64,
+    clip=0.1,
+    target_kl=0.02,
+    compiled=True,
+)
+HELD_AT = Arm("sqrt_chi2", 0.0175)  # 0.35 sd(P), lambda* of r = 0.94; the published grids try 1, 0.5, 0.2, 0.1 sd(P)
 LATEST = (HISTORY - 1, 2 * HISTORY - 1)  # of what is observed after a step: glucose and infusion, all that is paid for
 HELD = RegularizerConfig(
     space=OccupancySpace(state_only=True, columns=LATEST, arrived=True, discount_weighting=False),
@@ -30,11 +41,11 @@ HELD = RegularizerConfig(
 QUICK = Effort(
     paths=128,
     steps=64,
-    iterations=240,
+    iterations=400,
     base_paths=32,
     cloning_steps=1500,
     evaluation_paths=16,
-    evaluations=8,
+    evaluations=4,
     staggered=True,
 )
 
@@ -45,7 +56,7 @@ class Config:
 
     env: GlucoseConfig = field(default_factory=lambda: GlucoseConfig(legacy=True, any_hour=True, compiled=True))
     """Who is treated; episodes of 20 days that begin at any hour: the controller's integral needs five of them."""
-    arms: tuple[Arm, ...] = (Arm(), Arm("none"))
+    arms: tuple[Arm, ...] = (HELD_AT, Arm("none"))
     """Ways to hold the occupancy, each from the clone."""
     effort: Effort = QUICK
     """How much is gathered and learned."""
@@ -57,7 +68,11 @@ class Config:
 
 PRESETS = {
     "quick": Config(),
-    "paper": Config(effort=replace(QUICK, paths=256, iterations=400, evaluation_paths=64)),
+    "paper": Config(
+        arms=(Arm(), HELD_AT, Arm("none")),
+        effort=replace(QUICK, paths=256, iterations=800, evaluation_paths=64),
+        learner=replace(LEARNER, anneal_steps=800 * 256 * 64),
+    ),
 }
 
 

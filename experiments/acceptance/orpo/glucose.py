@@ -61,7 +61,8 @@ def constants() -> Measurement:
 )
 def learned() -> Measurement:
     found = orpo_glucose.run(orpo_glucose.PRESETS["quick"], 0)
-    true, inside, below = (found[f"sqrt_chi2/eval/{name}"] for name in ("true", "in_range", "hypo"))
+    held = orpo_glucose.HELD_AT.name
+    true, inside, below = (found[f"{held}/eval/{name}"] for name in ("true", "in_range", "hypo"))
     constant, alone = found["constant 0.034/true"], found["none/eval/true"]
     got = f"{true:.0f} over {constant:.0f}, {inside:.2f}, {below:.2f}, {alone:.0f}"
     holds = true >= -45e3 and true > constant and inside >= 0.65 and below <= 0.05 and alone <= -500e3
