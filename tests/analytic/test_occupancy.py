@@ -249,3 +249,11 @@ def test_no_policy_is_worth_more_than_the_best_reweighting_and_at_its_ends_it_is
     assert top.argmax() == flat.argmax()
     assert float((weight * top * flat).sum()) == pytest.approx(float(flat.max()))
     assert (reweighting(torch.ones(4), torch.full((4,), 0.25), 0.0) == 1.0).all(), "nothing to gain"
+
+
+def test_a_constant_has_no_spread_whatever_its_weights_round_to() -> None:
+    for seed in range(50):
+        weight = torch.rand(97, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        mean, sd = spread(torch.full((97,), 0.3, dtype=torch.float64), weight / weight.sum())
+        assert float(mean) == 0.3
+        assert float(sd) == 0.0

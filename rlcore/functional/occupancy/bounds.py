@@ -43,9 +43,11 @@ def moments(proxy: Tensor, true: Tensor, weight: Tensor) -> Moments:
 
 
 def spread(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation under weights that sum to 1."""
-    mean = (weight * x).sum()
-    return mean, (weight * (x - mean).square()).sum().sqrt()
+    """Mean and standard deviation under weights that sum to 1; of a constant the latter is 0, not what rounding leaves."""
+    origin = x.flatten()[weight.argmax()]
+    apart = x - origin
+    mean = (weight * apart).sum()
+    return origin + mean, (weight * (apart - mean).square()).sum().sqrt()
 
 
 def check_correlation(r: float) -> float:
