@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rlcore.agents.orpo import Orpo, Ppo, PpoConfig, RatioConfig, RegularizerConfig, gather_base, orpo, ppo
 from rlcore.agents.orpo.ppo import HeadKind
-from rlcore.checks import check_integer, check_positive
+from rlcore.checks import check_integer, check_not_negative, check_positive
 from rlcore.errors import ConfigError
 from rlcore.experiments.hacking_arm import Arm as Arm
 from rlcore.experiments.hacking_arm import Point, charts, check_arms, train_arm
@@ -47,6 +47,8 @@ class Effort:
     """Gradient steps on rows of the controller, 512 at a time."""
     cloning_rate: float = 1e-3
     """Adam's step size for them."""
+    cloning_rate_final: float | None = None
+    """The same at the end of a round, in between linearly; None keeps it."""
     corrections: int = 0
     """Further rounds of cloning, on rows where the clone acts and the controller says what it would have done."""
     evaluation_paths: int = 32
@@ -70,6 +72,8 @@ def check_effort(effort: Effort) -> None:
         if value < bound:
             raise ConfigError(f"effort.{name} must be at least {bound}, got {value}")
     check_positive("effort.cloning_rate", effort.cloning_rate)
+    if effort.cloning_rate_final is not None:
+        check_not_negative("effort.cloning_rate_final", effort.cloning_rate_final)
 
 
 @dataclass(frozen=True)
@@ -122,12 +126,15 @@ def evaluate(task: Task, policy: Policy, effort: Effort, seed: int) -> dict[str,
     return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
-def clone(agent: Orpo | Ppo, obs: Tensor, action: Tensor, steps: int, seed: int, rate: float = 1e-3) -> float:
+def clone(agent: Orpo | Ppo, obs: Tensor, action: Tensor, effort: Effort, seed: int) -> float:
     """Move the policy to a controller's actions [N, m] at [N, d]; the last mean log-likelihood."""
     networks, head = agent.proximal.networks, agent.proximal.head
-    optimizer = torch.optim.Adam(networks.parameters(), rate)
+    optimizer = torch.optim.Adam(networks.parameters(), effort.cloning_rate)
+    rate, final = effort.cloning_rate, effort.cloning_rate_final
+    slope = 0.0 if final is None else (final - rate) / max(effort.cloning_steps, 1)
     generator, likelihood = torch.Generator().manual_seed(derive_seed(seed, "cloning")), torch.zeros(())
-    for _ in range(steps):
+    for k in range(effort.cloning_steps):
+        optimizer.param_groups[0]["lr"] = rate + slope * k
         rows = torch.randint(len(obs), (512,), generator=generator)
         likelihood = head.log_prob(networks.look(obs[rows].unsqueeze(0)).law, action[rows].unsqueeze(0)).mean()
         optimizer.zero_grad()
@@ -145,15 +152,14 @@ def imitate(task: Task, agent: Orpo | Ppo, effort: Effort, seed: int) -> float:
     """
     rows = gather_base(task.env, task.controller, paths=effort.base_paths, seed=derive_seed(seed, "controller"))
     obs, action = rows.obs.flatten(0, 1).float(), rows.action.flatten(0, 1).float()
-    steps, rate = effort.cloning_steps, effort.cloning_rate
-    likelihood = clone(agent, obs, action, steps, seed, rate)
+    likelihood = clone(agent, obs, action, effort, seed)
     for k in range(effort.corrections):
         met = gather_base(task.env, agent, paths=effort.base_paths, seed=derive_seed(seed, f"correction {k}")).obs
         generator = torch.Generator().manual_seed(derive_seed(seed, f"labels {k}"))
         noise = torch.randn(*met.shape[:2], task.controller.noise_dim, generator=generator).to(met)
         labels = [task.controller.act(x, noise=z) for x, z in zip(met, noise, strict=True)]  # rows of a pool differ
         obs, action = torch.cat([obs, met.flatten(0, 1).float()]), torch.cat([action, *(x.float() for x in labels)])
-        likelihood = clone(agent, obs, action, steps, derive_seed(seed, f"round {k}"), rate)
+        likelihood = clone(agent, obs, action, effort, derive_seed(seed, f"round {k}"))
     return likelihood
 
 
