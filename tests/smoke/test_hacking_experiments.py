@@ -6,11 +6,13 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
+from rlcore.agents.orpo import ppo
 from rlcore.envs.hacking.glucose import HISTORY, Glucose, GlucoseConfig
 from rlcore.experiments import market_frontier, orpo_glucose, orpo_market, orpo_pandemic, orpo_traffic
 from rlcore.experiments.hacking_study import constant
-from rlcore.experiments.hacking_task import Arm, Effort, stagger
+from rlcore.experiments.hacking_task import Arm, Effort, clone, stagger
 from rlcore.training import RolloutSource
 from rlcore.training.recorder import RunFolder
 
@@ -50,6 +52,23 @@ def test_paths_are_brought_to_all_ages_and_each_has_begun_anew() -> None:
     full = float(infusions[ages == 11][0, -1])
     for age, row in zip(ages.tolist(), infusions, strict=True):
         assert int((row - full).abs().lt(1e-4).sum()) == age, "as many steps of the policy as the path is old"
+
+
+def test_a_clone_settles_where_its_rate_falls_to_zero() -> None:
+    env = Glucose(GlucoseConfig(horizon=60.0))
+    generator = torch.Generator().manual_seed(0)
+    obs = torch.randn(4000, env.spec.observation_dim, generator=generator)
+    mean = 0.05 + 0.01 * obs[:, :1].tanh()
+    action = mean + 0.003 * torch.randn(4000, 1, generator=generator)
+
+    def bias(seed: int, **rates: float) -> float:
+        """How far the clone's actions are from the controller's on average: an integral sums that up for days."""
+        agent = ppo(env.spec, seed=seed, head="beta")
+        clone(agent, obs, action, replace(TINY, cloning_steps=600, cloning_rate=3e-3, **rates), seed)
+        return abs(float((agent.act(obs) - mean).mean().detach()))
+
+    falling, kept = (sum(bias(seed, **rates) for seed in range(4)) for rates in ({"cloning_rate_final": 0.0}, {}))
+    assert falling < 0.5 * kept
 
 
 def test_the_published_base_of_the_epidemic_raises_nothing(tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ def test_the_bandit_over_optimises_unless_it_is_held():
         ({"corrections": -1}, "effort.corrections must be at least 0, got -1"),
         ({"cloning_steps": 1.5}, "effort.cloning_steps must be a whole number"),
         ({"cloning_rate": math.nan}, "effort.cloning_rate must be positive"),
+        ({"cloning_rate_final": -1.0}, "effort.cloning_rate_final must not be negative"),
     ],
 )
 def test_efforts_at_the_door(change, said):
