@@ -216,7 +216,7 @@ def learn(
     return train_arm(
         agent,
         source,
-        lambda: evaluate(task, agent, effort, seed),
+        lambda: evaluate(task, agent.averaged(), effort, seed),
         recorder,
         iterations=effort.iterations,
         evaluations=effort.evaluations,

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rlcore.agents.orpo.ppo import DEFAULT, HeadKind, ppo
+from rlcore.agents.orpo.ppo import DEFAULT, HeadKind, Ppo, averaged, ppo
 from rlcore.agents.orpo.proximal import Proximal
 from rlcore.agents.orpo.regularizer import Law, OccupancyRegularizer, RegularizerConfig
 from rlcore.agents.orpo.rows import check_rows
@@ -70,6 +70,10 @@ class Orpo(Agent[Transitions]):
             shared=False,
         )
         return found | metrics | {"rollout/reward": batch.reward.mean()}
+
+    def averaged(self) -> Ppo:
+        """A policy with the mean of the weights over the last `average_steps`."""
+        return averaged(self.proximal)
 
     @torch.no_grad()
     def action_kl(self, obs: Tensor, reference: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ A batch of several runs interleaves their paths: path b belongs to run b mod S. 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -39,6 +40,16 @@ class Ppo(Agent[Transitions]):
 
     def update(self, batch: Transitions) -> Metrics:
         return self.proximal.improve(batch) | {"rollout/reward": batch.reward.mean()}
+
+    def averaged(self) -> Ppo:
+        """A copy that acts with the mean of the weights over the last `average_steps`."""
+        return averaged(self.proximal)
+
+
+def averaged(proximal: Proximal) -> Ppo:
+    """A policy with the mean of the weights, of an agent that goes on learning with its own."""
+    found = Ppo(proximal.averaged(), replace(proximal.config, compiled=False))
+    return found.to(proximal.gathered.device)
 
 
 def head_of(spec: ControlSpec, kind: HeadKind = "auto") -> Head:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from typing import NamedTuple
 
 import torch
@@ -42,6 +43,7 @@ class Proximal(nn.Module):
     """Networks, their optimiser and the update; what `Ppo` and `Orpo` hold."""
 
     gathered: Tensor  # [] int64, environment steps per run so far
+    average: Tensor  # [S, P] mean of the weights over the last of them
 
     def __init__(self, networks: ActorCritic, config: PpoConfig, *, seed: int = 0) -> None:
         super().__init__()
@@ -52,6 +54,7 @@ class Proximal(nn.Module):
         self.pull_kind = "kl"
         """Which divergence a pull has: kl, chi2 or sqrt_chi2."""
         self.register_buffer("gathered", torch.zeros((), dtype=torch.long))
+        self.register_buffer("average", self.adam.flat())
         self.passing: Callable[..., Tensor] = made(self.passes, ("at", "tally"), config.compiled)
         self.packing: Callable[..., Tensor] = made(self.pack, (), config.compiled)
 
@@ -62,6 +65,16 @@ class Proximal(nn.Module):
         law, memory = networks.look(rows)[::2] if networks.memory_dim else (networks.alone(rows, "law"), None)
         action = self.head.act(law, None if noise is None else apart(noise.unsqueeze(0), seeds)[0].float())
         return together(action if memory is None else torch.cat([action, memory], -1)).to(obs.dtype)
+
+    def averaged(self) -> ActorCritic:
+        """A copy of the networks with the mean of their weights over `average_steps`; as they are before any update."""
+        networks = deepcopy(self.networks)
+        if int(self.gathered):
+            mean = self.adam.named(self.average)
+            networks.load_state_dict(
+                {name.removeprefix("owner.networks."): x for name, x in mean.items()}, strict=False
+            )
+        return networks
 
     def loss(
         self,
@@ -141,7 +154,9 @@ class Proximal(nn.Module):
         advantage.sub_(advantage.mean((0, 2), keepdim=True)).div_(spread[:, None] + 1e-8)
         scaled_pull = pull / (spread + 1e-8)  # in the units of the reward, as advantages are divided
         seen = self.descend(segments(packed, self.length), scaled_pull)
-        self.gathered += value[:, 0].numel()
+        new = value[:, 0].numel()
+        self.gathered += new
+        self.average.lerp_(self.adam.flat(), new / self.gathered.clamp(max=max(self.config.average_steps, new)))
         names = ("kl", "surrogate", "value_loss", "entropy", "clipped")
         found = {f"train/{name}": x.mean() for name, x in zip(names, seen[:-1], strict=True)}
         return found | {

@@ -40,6 +40,9 @@ class PpoConfig:
     """A run rests until the next batch when KL(pi_old | pi) on a minibatch exceeds 1.5 times this [nats]."""
     gradient_clip: float = 0.5
     """Largest Euclidean norm of a run's gradient."""
+    average_steps: int = 0
+    """Environment steps per run over which `averaged()` takes the mean of the weights, older ones fading; 0 takes the
+    last. It fluctuates less than the policy that learns, behind which it stays by as much."""
     sequence: int = 16
     """With a memory: steps along which gradients flow; it must divide the steps of a batch."""
     compiled: Compiled = False
@@ -62,6 +65,8 @@ def check_config(config: PpoConfig) -> None:
     for name in ("value_clip", "target_kl", "gradient_clip"):
         if not getattr(config, name) > 0.0:
             raise ConfigError(f"{name} must be positive, got {getattr(config, name)}; inf does without")
+    check_integer("average_steps", config.average_steps)
+    check_not_negative("average_steps", config.average_steps)
     for name in ("epochs", "minibatch", "anneal_steps", "sequence"):
         check_integer(name, getattr(config, name))
         if getattr(config, name) < 1:

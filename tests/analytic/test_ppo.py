@@ -249,6 +249,26 @@ def test_a_saved_agent_goes_on_bit_for_bit(kind: str, tmp_path: object) -> None:
         agent.update(batch)
     for p, q in zip(agents[0].parameters(), agents[1].parameters(), strict=True):
         assert torch.equal(p, q)
+    assert torch.equal(agents[0].proximal.average, agents[1].proximal.average)
+
+
+@pytest.mark.parametrize("batches", [0, 3])
+def test_the_averaged_policy_has_the_mean_of_the_last_weights(batches: int) -> None:
+    env = make("rlcore/Pendulum-v0")
+    agent = ppo(env.spec, PpoConfig(trace_time=1.0, minibatch=32, average_steps=batches * 4 * 16), seeds=2)
+    source = RolloutSource(env, 8, 16, seed=0)
+    start = {name: 2.0 * x for name, x in agent.proximal.networks.state_dict().items()}
+    agent.proximal.networks.load_state_dict(start)
+    assert torch.equal(agent.averaged().proximal.adam.flat(), agent.proximal.adam.flat()), "nothing to average yet"
+    mean = torch.zeros_like(agent.proximal.adam.flat())
+    for k in range(6):
+        agent.update(source.next(agent))
+        mean = mean + (agent.proximal.adam.flat() - mean) / max(1, min(k + 1, batches))
+    averaged = agent.averaged()
+    torch.testing.assert_close(averaged.proximal.adam.flat(), mean)
+    obs = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(averaged.act(obs), agent.act(obs)) == (batches == 0)
+    assert not any(p is q for p, q in zip(averaged.parameters(), agent.parameters(), strict=True))
 
 
 @pytest.mark.slow
@@ -264,7 +284,14 @@ def test_one_graph_takes_the_same_steps() -> None:
 
 def test_bad_settings_are_refused_in_one_line() -> None:
     spec = ControlSpec("x", 1, 2, 0, dt=1.0)
-    for changes in ({"rate": 0.0}, {"clip": math.nan}, {"target_kl": 0.0}, {"epochs": 0}, {"minibatch": 0.5}):
+    for changes in (
+        {"rate": 0.0},
+        {"clip": math.nan},
+        {"target_kl": 0.0},
+        {"epochs": 0},
+        {"minibatch": 0.5},
+        {"average_steps": -1},
+    ):
         with pytest.raises(ConfigError):
             ppo(spec, PpoConfig(**changes))
     with pytest.raises(ConfigError, match="takes 2 numbers"):
