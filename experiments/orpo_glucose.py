@@ -17,7 +17,7 @@ from rlcore.training.recorder import SILENT, Recorder
 
 DAY, DAYS = 1440.0, 20  # [min], of a published episode
 CONSTANTS = (0.0, 0.030, 0.034)
-# slowly, and ever more so: the patient answers to a policy days later, twenty batches
+# slowly, and ever more so: the patient answers to a policy days later, twenty batches; and what is kept is a mean
 LEARNER = PpoConfig(
     trace_time=250.0,
     minibatch=2048,
@@ -25,11 +25,13 @@ LEARNER = PpoConfig(
     rate=3e-4,
     rate_final=2e-5,
     anneal_steps=400 * 128 * 64,
+    average_steps=100 * 128 * 64,
     clip=0.1,
     target_kl=0.02,
     compiled=True,
 )
-HELD_AT = Arm("sqrt_chi2", 0.0175)  # 0.35 sd(P), lambda* of r = 0.94; the published grids try 1, 0.5, 0.2, 0.1 sd(P)
+# a quarter of sd(P), lambda* of r = 0.97; the published grids try 1, 0.5, 0.2, 0.1 sd(P)
+HELD_AT = Arm("sqrt_chi2", 0.0125)
 LATEST = (HISTORY - 1, 2 * HISTORY - 1)  # of what is observed after a step: glucose and infusion, all that is paid for
 HELD = RegularizerConfig(
     space=OccupancySpace(state_only=True, columns=LATEST, arrived=True, discount_weighting=False),
@@ -69,11 +71,7 @@ class Config:
 
 PRESETS = {
     "quick": Config(),
-    "paper": Config(
-        arms=(Arm(), HELD_AT, Arm("none")),
-        effort=replace(QUICK, paths=256, iterations=800, evaluation_paths=64),
-        learner=replace(LEARNER, anneal_steps=800 * 256 * 64),
-    ),
+    "paper": Config(arms=(Arm(), HELD_AT, Arm("none")), effort=replace(QUICK, evaluation_paths=64)),
 }
 
 

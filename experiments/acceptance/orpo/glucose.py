@@ -55,7 +55,7 @@ def constants() -> Measurement:
 @row(
     SYSTEM,
     "glucose-learn",
-    "glucose, legacy, ORPO at .35 sd(P): true, also over the constant .034, in range, below 70; PPO alone",
+    "glucose, legacy, ORPO at .25 sd(P): true, also over the constant .034, in range, below 70; PPO alone",
     ">= -45e3, .65, <= .05, -500e3",
     slow=True,
 )
