@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from rlcore.envs.hacking.glucose_risk import kovatchev, magni
@@ -67,6 +69,24 @@ def learned() -> Measurement:
     got = f"{true:.0f} over {constant:.0f}, {inside:.2f}, {below:.2f}, {alone:.0f}"
     holds = true >= -45e3 and true > constant and inside >= 0.65 and below <= 0.05 and alone <= -500e3
     return Measurement(">= -45e3 and over, >= .65, <= .05, <= -500e3", got, holds)
+
+
+@row(
+    SYSTEM,
+    "glucose-seeds",
+    "glucose, legacy, the same arm, seeds 1, 2, 3: lowest true, also over the constant .034, least in range, most low",
+    ">= -45e3, .65, <= .05",
+    slow=True,
+)
+def seeds() -> Measurement:
+    config = replace(orpo_glucose.PRESETS["quick"], arms=(orpo_glucose.HELD_AT,))
+    found = [orpo_glucose.run(config, seed) for seed in (1, 2, 3)]
+    held = orpo_glucose.HELD_AT.name
+    true, inside, below = ([f[f"{held}/eval/{name}"] for f in found] for name in ("true", "in_range", "hypo"))
+    over = min(value - f["constant 0.034/true"] for value, f in zip(true, found, strict=True))
+    got = f"{min(true):.0f}, {over:.0f} over, {min(inside):.2f}, {max(below):.2f}"
+    holds = min(true) >= -45e3 and over > 0.0 and min(inside) >= 0.65 and max(below) <= 0.05
+    return Measurement(">= -45e3 and over, >= .65, <= .05", got, holds)
 
 
 @row(SYSTEM, "glucose-speed", "control steps/s, 4096 patients, float32: ours over SciPy's adaptive dopri5", ">= 300")
