@@ -129,9 +129,9 @@ def evaluate(task: Task, policy: Policy, effort: Effort, seed: int) -> dict[str,
 def clone(agent: Orpo | Ppo, obs: Tensor, action: Tensor, effort: Effort, seed: int) -> float:
     """Move the policy to a controller's actions [N, m] at [N, d]; the last mean log-likelihood."""
     networks, head = agent.proximal.networks, agent.proximal.head
-    optimizer = torch.optim.Adam(networks.parameters(), effort.cloning_rate)
     rate, final = effort.cloning_rate, effort.cloning_rate_final
     slope = 0.0 if final is None else (final - rate) / max(effort.cloning_steps, 1)
+    optimizer = torch.optim.Adam(networks.parameters(), rate)
     generator, likelihood = torch.Generator().manual_seed(derive_seed(seed, "cloning")), torch.zeros(())
     for k in range(effort.cloning_steps):
         optimizer.param_groups[0]["lr"] = rate + slope * k
