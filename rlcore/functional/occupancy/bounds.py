@@ -43,7 +43,7 @@ def moments(proxy: Tensor, true: Tensor, weight: Tensor) -> Moments:
 
 
 def spread(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation under weights that sum to 1; of a constant the latter is 0, not what rounding leaves."""
+    """Mean and standard deviation under weights that sum to 1; of a constant exactly 0, not what rounding leaves."""
     origin = x.flatten()[weight.argmax()]
     apart = x - origin
     mean = (weight * apart).sum()
