@@ -69,7 +69,7 @@ PRESETS = {
         env=TrafficConfig(ramp_flow=1500.0, controlled_share=1.0, courteous=False),
         spread=0.5,
         r=None,
-        effort=Effort(256, 75, 120, 64, 2000, corrections=1, evaluation_paths=32, evaluations=6),
+        effort=Effort(256, 75, 80, 64, 2000, corrections=1, evaluation_paths=32, evaluations=4),
         learner=replace(LEARNER, target_kl=0.1),
     ),
     "paper": Config(
