@@ -21,7 +21,7 @@ from torch import Tensor
 from rlcore.functional.occupancy import bound_a, bound_t
 
 BELIEVED = 0.25  # |E_mu0[L] - 1| on reference rows that no network has seen, up to which a ratio certifies
-OVERFIT = 1.25  # chi^2 by networks that have seen the rows, or p^2, over that by networks that have not, at most
+OVERFIT = 1.25  # chi^2 by networks that have seen the rows over that by networks that have not, at most
 ONE_SIDED = 1.6449  # standard errors below which a normal variable stays in one case of twenty
 WIDTH, REACH = 0.5, 10.0  # of the proxy's histogram, in its deviations on the reference; the ends are open
 

@@ -201,7 +201,7 @@ class OccupancyRegularizer(nn.Module):
             "reg/lambda": self.strength,
             "reg/penalty_share": (own * price[:, :count].abs()).sum(1) / (own * proxy.abs()).sum(1).clamp(min=1e-12),
         }
-        believed = (OVERFIT * chi2 >= p.square()) & (ratio.calibration.abs() <= BELIEVED) & (overfit <= OVERFIT)
+        believed = (chi2 >= p.square()) & (ratio.calibration.abs() <= BELIEVED) & (overfit <= OVERFIT)
         believed &= ratio.flat > 0.5
         floor = chi_squared_of_laws(histogram(x, share), self.law, len(self.weight))
         at_least = torch.maximum(root.square(), floor).sqrt()

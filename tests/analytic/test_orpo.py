@@ -247,19 +247,17 @@ def test_a_bad_estimate_certifies_nothing() -> None:
         return part.fit(better)[1]
 
     gain = float(estimate(flat, flat, 0.0)["div/sqrt_chi2"])  # C is raised to |p|
-    wide, short, far = (torch.full((1, 32), math.log(1.0 + gain**2 * k)) for k in (1.01, 0.85, 0.75))  # chi^2 is k p^2
+    wide = torch.full((1, 32), math.log(1.0 + gain**2 * 1.01))  # chi^2 just above p^2
     bad = (flat, flat, 0.0, 1.0), (wide, wide, 0.3, 1.0), (wide, wide + 0.5, 0.0, 1.0), (wide, wide, 0.0, 0.0)
-    bad = *bad, (far, far, 0.0, 1.0)
     for log_ratio, own, off, rests in bad:
         stats = estimate(log_ratio, own, off, rests)
         assert float(stats["hack/kappa"]) == float(stats["hack/bound_A"]) == float(stats["hack/bound_T"]) == 0.0
         assert float(stats["hack/certificate"]) < 0.0
         assert float(stats["hack/alarm_certificate"]) == 1.0
-    for log_ratio in (wide, short):  # where kappa is nearly 1, every second estimate of chi^2 is below p^2
-        sound = estimate(log_ratio, log_ratio, 0.1)
-        assert float(sound["hack/certificate"]) > 0.0
-        assert float(sound["hack/bound_A"]) > 0.0
-        assert float(sound["hack/alarm_certificate"]) == 0.0
+    sound = estimate(wide, wide, 0.1)
+    assert float(sound["hack/certificate"]) > 0.0
+    assert float(sound["hack/bound_A"]) > 0.0
+    assert float(sound["hack/alarm_certificate"]) == 0.0
 
 
 def test_the_law_of_the_proxy_needs_no_network() -> None:
