@@ -13,7 +13,7 @@ from rlcore.checks import check_not_negative
 from rlcore.errors import ConfigError, unknown_name
 from rlcore.functional.occupancy import check_correlation
 from rlcore.reporting.lines import Chart, Line
-from rlcore.training import Callback, Phase, RolloutSource
+from rlcore.training import Callback, HeldSource, Phase, RolloutSource
 from rlcore.training.recorder import Recorder
 
 KEPT = ("eval", "hack", "div", "disc", "reg")  # what of the last figures of a training is told
@@ -59,7 +59,7 @@ def check_arms(arms: Sequence[Arm]) -> None:
 
 def train_arm(
     agent: Orpo,
-    source: RolloutSource,
+    source: RolloutSource | HeldSource,
     measure: Callable[[], Mapping[str, float]],
     recorder: Recorder,
     *,

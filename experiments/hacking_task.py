@@ -16,6 +16,7 @@ from torch import Tensor
 from rlcore.agents.orpo import Orpo, Ppo, PpoConfig, RatioConfig, RegularizerConfig, gather_base, orpo, ppo
 from rlcore.agents.orpo.ppo import HeadKind
 from rlcore.checks import check_integer, check_not_negative, check_positive
+from rlcore.data import Transitions
 from rlcore.errors import ConfigError
 from rlcore.experiments.hacking_arm import Arm as Arm
 from rlcore.experiments.hacking_arm import Point, charts, check_arms, train_arm
@@ -27,7 +28,7 @@ from rlcore.simulation.environment import Environment, EnvState
 from rlcore.simulation.modes import Mode
 from rlcore.simulation.policy import Policy
 from rlcore.simulation.rollout import rollout_with_reset
-from rlcore.training import RolloutSource
+from rlcore.training import HeldSource, RolloutSource
 from rlcore.training.recorder import Recorder
 
 
@@ -58,6 +59,9 @@ class Effort:
     staggered: bool = False
     """Whether learning begins with paths at all ages of an episode, brought there by the clone, so that batches shorter
     than an episode are samples of all of it; else all paths are at its start."""
+    hold_time: float = 0.0
+    """Time for which the noise of a learner, and of the reference it is compared with, is held [s]; 0 draws it anew at
+    every step. Held over an episode it tries policies, and a detour that pays only if it lasts is found."""
     mode: Mode = "eager"
     """How rollouts are carried out: 'eager', 'compiled', 'graph' on a GPU, or 'auto', by device and size."""
 
@@ -72,6 +76,7 @@ def check_effort(effort: Effort) -> None:
         if value < bound:
             raise ConfigError(f"effort.{name} must be at least {bound}, got {value}")
     check_positive("effort.cloning_rate", effort.cloning_rate)
+    check_not_negative("effort.hold_time", effort.hold_time, "s")
     if effort.cloning_rate_final is not None:
         check_not_negative("effort.cloning_rate_final", effort.cloning_rate_final)
 
@@ -188,7 +193,7 @@ def run_task(
     base = ppo(task.env.spec, learner, seed=seed, head=task.head, input_scale=task.input_scale)
     result["clone/log_likelihood"] = imitate(task, base, effort, seed)
     compare("clone", base)
-    rows = gather_base(task.env, base, paths=effort.base_paths, seed=derive_seed(seed, "reference"))
+    rows = reference(task, base, effort, derive_seed(seed, "reference"))
     start = {name: value.clone() for name, value in base.proximal.networks.state_dict().items()}
     curves: dict[str, list[Point]] = {}
     for arm in arms:
@@ -210,7 +215,7 @@ def learn(
     task: Task, agent: Orpo, effort: Effort, seed: int, recorder: Recorder
 ) -> tuple[dict[str, float], list[Point]]:
     """Train one arm; its last returns and monitors, and its curve."""
-    source = RolloutSource(task.env, effort.paths, effort.steps, seed=seed, mode=effort.mode)
+    source = explorer(task.env, effort.paths, effort.steps, effort, seed)
     if effort.staggered:
         stagger(source, agent, derive_seed(seed, "ages"))
     return train_arm(
@@ -223,7 +228,21 @@ def learn(
     )
 
 
-def stagger(source: RolloutSource, policy: Policy, seed: int) -> None:
+def reference(task: Task, policy: Policy, effort: Effort, seed: int) -> Transitions:  # -> [K, B]
+    """A whole episode on each path, with noise that is held as the learner's is."""
+    steps = round(task.env.spec.horizon / task.env.spec.dt)
+    return explorer(task.env, effort.base_paths, steps, replace(effort, mode="eager"), seed).next(policy)
+
+
+def explorer(env: Environment, paths: int, steps: int, effort: Effort, seed: int) -> RolloutSource | HeldSource:
+    """Paths of a policy whose noise is held for `hold_time`."""
+    hold = round(min(effort.hold_time, env.spec.horizon) / env.spec.dt)
+    if hold <= 1:
+        return RolloutSource(env, paths, steps, seed=seed, mode=effort.mode)
+    return HeldSource(env, paths, steps, seed=seed, hold=hold, mode=effort.mode)
+
+
+def stagger(source: RolloutSource | HeldSource, policy: Policy, seed: int) -> None:
     """Bring the paths of a source to random ages: one horizon under a policy, in which each begins anew once."""
     stand, spec = source.stand, source.env.spec
     length = round(spec.horizon / spec.dt)

@@ -1,7 +1,7 @@
 """Merging cars by a cloned car-following law, then PPO on the mean speed, its occupancy held or not.
 
 rlcore run orpo_traffic quick
-rlcore run orpo_traffic rush
+rlcore run orpo_traffic paper
 """
 
 from __future__ import annotations
@@ -65,15 +65,11 @@ class Config:
 
 PRESETS = {
     "quick": Config(effort=Effort(256, 75, 60, 64, 2000, corrections=1, evaluation_paths=64, evaluations=6)),
-    "rush": Config(  # every car of the ramp is controlled, there is always another, and who stands is passed by
-        env=TrafficConfig(ramp_flow=1500.0, controlled_share=1.0, courteous=False),
-        spread=0.5,
+    "paper": Config(  # noise that lasts for an episode, and returns of whole ones: who stops, stops for long
+        spread=1.0,
         r=None,
-        effort=Effort(256, 75, 80, 64, 2000, corrections=1, evaluation_paths=32, evaluations=4),
-        learner=replace(LEARNER, target_kl=0.1),
-    ),
-    "paper": Config(
-        effort=Effort(128, 150, 250, base_paths=128, cloning_steps=3000, corrections=3, evaluation_paths=64)
+        effort=Effort(256, 300, 60, 256, 2000, corrections=1, evaluation_paths=64, evaluations=6, hold_time=300.0),
+        learner=replace(LEARNER, trace_time=300.0, average_steps=10 * 256 * 300),
     ),
 }
 

@@ -10,9 +10,11 @@ import torch
 
 from rlcore.agents.orpo import ppo
 from rlcore.envs.hacking.glucose import HISTORY, Glucose, GlucoseConfig
+from rlcore.errors import ConfigError
 from rlcore.experiments import market_frontier, orpo_glucose, orpo_market, orpo_pandemic, orpo_traffic
 from rlcore.experiments.hacking_study import constant
-from rlcore.experiments.hacking_task import Arm, Effort, clone, stagger
+from rlcore.experiments.hacking_task import Arm, Effort, clone, explorer, stagger
+from rlcore.simulation import GaussianFeedback
 from rlcore.training import RolloutSource
 from rlcore.training.recorder import RunFolder
 
@@ -52,6 +54,23 @@ def test_paths_are_brought_to_all_ages_and_each_has_begun_anew() -> None:
     full = float(infusions[ages == 11][0, -1])
     for age, row in zip(ages.tolist(), infusions, strict=True):
         assert int((row - full).abs().lt(1e-4).sum()) == age, "as many steps of the policy as the path is old"
+
+
+@pytest.mark.parametrize(("hold_time", "draws"), [(0.0, 12), (5.0, 12), (30.0, 2), (60.0, 1), (math.inf, 1)])
+def test_noise_is_held_for_a_time_whatever_the_control_interval(hold_time: float, draws: int) -> None:
+    env = Glucose(GlucoseConfig(horizon=60.0))  # 12 steps of 5 min
+    policy = GaussianFeedback(lambda obs: torch.full_like(obs[:, :1], 0.05), 0.01, noise_dim=1)
+    source = explorer(env, 3, 12, replace(TINY, hold_time=hold_time), seed=0)
+    action = source.next(policy).action.squeeze(-1)  # [12, 3]
+    for path in action.T:
+        assert len(path.unique()) == draws
+    assert len(action[0].unique()) == 3, "each path has its own"
+
+
+def test_a_time_to_hold_noise_is_not_negative() -> None:
+    config = orpo_glucose.PRESETS["quick"]
+    with pytest.raises(ConfigError, match="hold_time must not be negative"):
+        orpo_glucose.run(replace(config, effort=replace(config.effort, hold_time=-1.0)), 0)
 
 
 def test_a_clone_settles_where_its_rate_falls_to_zero() -> None:
