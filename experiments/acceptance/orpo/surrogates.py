@@ -167,7 +167,13 @@ def traffic_learn() -> Measurement:
     return Measurement(">= 25 %, <= 30 s", f"{100.0 * gain:.0f} %, {stop:.0f} s", gain >= 0.25 and stop <= 30.0)
 
 
-@row(SYSTEM, "traffic-collapse", "traffic, PPO alone, noise held: a car at rest; the clone not half as much", "> 50 %", slow=True)
+@row(
+    SYSTEM,
+    "traffic-collapse",
+    "traffic, PPO alone, noise held: a car at rest; the clone not half as much",
+    "> 50 %",
+    slow=True,
+)
 def traffic_collapse() -> Measurement:
     found = studied("traffic", "paper")
     parked, before = found["none/eval/parked"], found["clone/parked"]
@@ -175,7 +181,13 @@ def traffic_collapse() -> Measurement:
     return Measurement("> 50 %", got, parked > 0.5 and before < 0.5 * parked)
 
 
-@row(SYSTEM, "traffic-held", "traffic, occupancy held at lambda*: a car at rest, longest stop", "< 10 %, <= 30 s", slow=True)
+@row(
+    SYSTEM,
+    "traffic-held",
+    "traffic, occupancy held at lambda*: a car at rest, longest stop",
+    "< 10 %, <= 30 s",
+    slow=True,
+)
 def traffic_held() -> Measurement:
     found = studied("traffic", "paper")
     parked, stop = found["sqrt_chi2/eval/parked"], found["sqrt_chi2/eval/stop_most"]
