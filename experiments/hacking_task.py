@@ -230,6 +230,8 @@ def learn(
 
 def reference(task: Task, policy: Policy, effort: Effort, seed: int) -> Transitions:  # -> [K, B]
     """A whole episode on each path, with noise that is held as the learner's is."""
+    if effort.hold_time == 0.0:
+        return gather_base(task.env, policy, paths=effort.base_paths, seed=seed)
     steps = round(task.env.spec.horizon / task.env.spec.dt)
     return explorer(task.env, effort.base_paths, steps, replace(effort, mode="eager"), seed).next(policy)
 
