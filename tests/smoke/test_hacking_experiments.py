@@ -13,7 +13,7 @@ from rlcore.envs.hacking.glucose import HISTORY, Glucose, GlucoseConfig
 from rlcore.errors import ConfigError
 from rlcore.experiments import market_frontier, orpo_glucose, orpo_market, orpo_pandemic, orpo_traffic
 from rlcore.experiments.hacking_study import constant
-from rlcore.experiments.hacking_task import Arm, Effort, clone, explorer, stagger
+from rlcore.experiments.hacking_task import Arm, Effort, Task, clone, explorer, reference, stagger
 from rlcore.simulation import GaussianFeedback
 from rlcore.training import RolloutSource
 from rlcore.training.recorder import RunFolder
@@ -60,11 +60,14 @@ def test_paths_are_brought_to_all_ages_and_each_has_begun_anew() -> None:
 def test_noise_is_held_for_a_time_whatever_the_control_interval(hold_time: float, draws: int) -> None:
     env = Glucose(GlucoseConfig(horizon=60.0))  # 12 steps of 5 min
     policy = GaussianFeedback(lambda obs: torch.full_like(obs[:, :1], 0.05), 0.01, noise_dim=1)
-    source = explorer(env, 3, 12, replace(TINY, hold_time=hold_time), seed=0)
-    action = source.next(policy).action.squeeze(-1)  # [12, 3]
-    for path in action.T:
-        assert len(path.unique()) == draws
-    assert len(action[0].unique()) == 3, "each path has its own"
+    effort, task = replace(TINY, hold_time=hold_time), Task("glucose", env, policy, {})
+    learned, compared = explorer(env, 4, 12, effort, seed=0).next(policy), reference(task, policy, effort, seed=1)
+    for rows in (learned, compared):
+        action = rows.action.squeeze(-1)
+        assert action.shape == (12, 4), "whole episodes"
+        assert [len(path.unique()) for path in action.T] == [draws] * 4
+        assert len(action[0].unique()) == 4, "each path has its own"
+    assert not torch.equal(learned.action, compared.action)
 
 
 def test_a_time_to_hold_noise_is_not_negative() -> None:
